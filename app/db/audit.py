@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Select, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from app.db.models import Audit
+from app.db.read import searching
+from app.db.read.searching import Page, Place
 from app.domain.states import AuditOutcome
 from app.ids import AUDIT, first_id, new_id, show
 
@@ -25,6 +27,7 @@ class AuditFilters:
     subject: str | None = None
     outcome: AuditOutcome | None = None
     since: datetime | None = None
+    search: int | None = None  # rows that a page looks at (`app.db.read.searching`); None: as many as it takes
 
 
 def record(
@@ -63,8 +66,26 @@ def conclude(session: Session, row_id: UUID, outcome: AuditOutcome, detail: Mapp
     session.execute(update(Audit).where(Audit.id == row_id).values(**values))
 
 
+def listed(session: Session, filters: AuditFilters) -> Page:
+    """The page in the public form, after looking at `filters.search` rows at most."""
+    indexed = filters.subject is not None or filters.outcome == AuditOutcome.BEGUN
+    place = Place(before=filters.before, limit=filters.limit, search=None if indexed else filters.search)
+    return searching.page_of(
+        session,
+        _newest(filters),
+        Audit.id,
+        AUDIT,
+        place=place,
+        read=lambda bounded: [shown(entry) for entry in session.scalars(bounded)],
+    )
+
+
 def newest(session: Session, filters: AuditFilters) -> list[Audit]:
     """Rows, newest first."""
+    return list(session.scalars(_newest(filters)))
+
+
+def _newest(filters: AuditFilters) -> Select[Any]:
     statement = select(Audit).order_by(Audit.id.desc()).limit(filters.limit)
     for column, value in (
         (Audit.actor, filters.actor),
@@ -78,7 +99,7 @@ def newest(session: Session, filters: AuditFilters) -> list[Audit]:
         statement = statement.where(Audit.id >= first_id(filters.since))
     if filters.before is not None:
         statement = statement.where(Audit.id < filters.before)
-    return list(session.scalars(statement))
+    return statement
 
 
 def shown(entry: Audit) -> dict[str, Any]:

@@ -134,6 +134,13 @@ class Event(Base):
         _partial("ix_events_failed", "id", where="state = 'failed'"),
         _partial("ix_events_failed_at", "processed_at", where="state = 'failed'"),  # for those that are new
         _partial("ix_events_of_connection", "connection_ref", "id", where="connection_ref IS NOT NULL"),
+        # Those that name one which is not known.
+        _partial(
+            "ix_events_without_connection",
+            "connection_id",
+            "id",
+            where="connection_ref IS NULL AND connection_id IS NOT NULL",
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -195,7 +202,14 @@ class Connection(Base):
         _partial("ix_connections_owner_look_at", "owner_look_at", where="owner_look_at IS NOT NULL"),
         _partial("ix_connections_needs_reconnect", "id", where="status = 'needs_reconnect'"),
         # For lists by a clock, and for tokens that lapsed: of one status, the earliest first.
-        _partial("ix_connections_expires_at", "status", "expires_at", where="expires_at IS NOT NULL"),
+        _partial(
+            "ix_connections_expiring",
+            "status",
+            "expires_at",
+            "alive_by",
+            "last_error_type",
+            where="expires_at IS NOT NULL",
+        ),
         _partial("ix_connections_grant_expires_at", "status", "grant_expires_at", where="grant_expires_at IS NOT NULL"),
         _partial("ix_connections_alive", "environment", "integration", "slot", where="alive_by IS NOT NULL"),
         # For the next number on SQLite; PostgreSQL has a sequence, `connection_slots`.

@@ -15,6 +15,8 @@ from app.db.models import Destination, DestinationHealth, Job
 from app.domain import canary
 
 AT_MOST: Final = 10_000  # rows counted per destination's queue, and discarded jobs counted in all
+TOGETHER: Final = 30_000  # rows counted of all queues: so many destinations share them
+LEAST: Final = 100  # rows counted per destination's queue, however many destinations there are
 
 _jobs: Final = bulk.table(Job)
 
@@ -64,21 +66,25 @@ def destinations(session: Session, *, team: str | None = None) -> list[BacklogDe
 
 def groups(session: Session, of: Sequence[BacklogDestination], *, team: str | None = None) -> list[Group]:
     """Groups of waiting jobs of these destinations, and of the newest discarded jobs, of `team` or of all."""
-    waiting = [group for destination in of for group in _waiting(session, destination)]
+    at_most = max(LEAST, min(AT_MOST, TOGETHER // (len(_QUEUES) * max(1, len(of)))))
+    waiting = [group for destination in of for group in _waiting(session, destination, at_most)]
     return [*waiting, *_discarded(session, team)]
 
 
-def _waiting(session: Session, destination: BacklogDestination) -> Iterator[Group]:
-    for queue in (READY, HELD, UNFINISHED & _jobs.c.blocked_by.is_not(None)):
+_QUEUES: Final = (READY, HELD, UNFINISHED & _jobs.c.blocked_by.is_not(None))
+
+
+def _waiting(session: Session, destination: BacklogDestination, at_most: int) -> Iterator[Group]:
+    for queue in _QUEUES:
         mine = (_jobs.c.team == destination.team, _jobs.c.destination == destination.destination)
         first = select(_jobs.c.state, _jobs.c.blocked_by, _jobs.c.next_at).where(queue, *mine)
-        counted = first.order_by(_jobs.c.next_at).limit(AT_MOST + 1).subquery()
+        counted = first.order_by(_jobs.c.next_at).limit(at_most + 1).subquery()
         rows = session.execute(
             select(counted.c.state, counted.c.blocked_by, func.count(), func.min(counted.c.next_at))
             .group_by(counted.c.state, counted.c.blocked_by)
             .order_by(counted.c.state)
         ).all()
-        capped = sum(row[2] for row in rows) > AT_MOST
+        capped = sum(row[2] for row in rows) > at_most
         for state, blocked_by, count, oldest_at in rows:
             yield Group(destination.team, destination.destination, state, blocked_by, None, count, oldest_at, capped)
 

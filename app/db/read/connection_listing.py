@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db.models import Connection, Link, Organization, Refresh, User
-from app.db.read import sibling_connections
+from app.db.read import searching, sibling_connections
 from app.db.read.listing import ListFilters, equal, page, shown_time
+from app.db.read.searching import Page, Place
 from app.domain.refreshing.clocks import unread, without_expiry
 from app.domain.refreshing.lives import ClockSource
 from app.domain.refreshing.outcomes import why_not_refreshable
@@ -23,7 +24,7 @@ from app.ids import CONNECTION, show
 _LIVE: Final = tuple(status for status in ConnectionStatus if status is not ConnectionStatus.DELETED)
 
 
-def connections(session: Session, filters: ListFilters) -> list[dict[str, Any]]:
+def connections(session: Session, filters: ListFilters) -> Page:
     statement = equal(
         _connection_rows(),
         (Connection.status, filters.status),
@@ -49,7 +50,14 @@ def connections(session: Session, filters: ListFilters) -> list[dict[str, Any]]:
         statement = statement.where(sibling_connections.is_one_of_several())
     if filters.tags:
         statement = statement.where(*_tagged(bulk.dialect(session), filters.tags))
-    return [_connection(*row) for row in session.execute(page(statement, Connection.id, filters))]
+    return searching.page_of(
+        session,
+        page(statement, Connection.id, filters),
+        Connection.id,
+        CONNECTION,
+        place=Place(before=filters.before, limit=filters.limit, search=_search(filters)),
+        read=lambda bounded: [_connection(*row) for row in session.execute(bounded)],
+    )
 
 
 def connection(session: Session, connection_ref: UUID) -> dict[str, Any]:
@@ -115,6 +123,20 @@ def find_connection(
         several = "single connection (there are several; name integration and environment, or use our con_… id)"
         raise NotFound("connection" if not found else several, connection_id)
     return cast("UUID", found[0])
+
+
+def _search(filters: ListFilters) -> int | None:
+    """The number of rows that a page looks at; None: as many as it takes."""
+    if filters.search is None or _is_indexed(filters):
+        return None
+    return min(filters.search, searching.AT_MOST_COMPARED) if filters.duplicates else filters.search
+
+
+def _is_indexed(filters: ListFilters) -> bool:
+    """Whether an index has what is asked for."""
+    named = (filters.connection_id, filters.user, filters.organization, filters.tags)
+    is_rare = filters.status == ConnectionStatus.NEEDS_RECONNECT or filters.failing or filters.unlinked
+    return any(named) or is_rare or bool(_bounds(filters))
 
 
 def _bounds(filters: ListFilters) -> list[ColumnElement[bool]]:

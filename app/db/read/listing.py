@@ -1,8 +1,10 @@
 """Lists of events and jobs as plain objects, newest first, filtered and bounded."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import partial
+from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,22 +12,29 @@ from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import Session
 
 from app.db import attempts, decisions, documents
-from app.db.models import Event, Job
+from app.db.models import Connection, Event, Job
+from app.db.read import searching
+from app.db.read.searching import Page, Place
 from app.domain import canary
 from app.domain.event import EventType
-from app.domain.states import UNFINISHED_JOBS
+from app.domain.states import UNFINISHED_JOBS, EventState, JobState
 from app.errors import NotFound
 from app.ids import EVENT, JOB, first_id, show
 
 MOST_RECURRENCES: Final = 10_000  # counted
+MOST_NAMESAKES: Final = 20  # connections with one id of Nango's, in several environments and integrations
 
 
 @dataclass(frozen=True, slots=True)
 class ListFilters:
-    """Exact matches; None is any. `before` continues a list after the row with that id."""
+    """Exact matches; None is any. `before` continues a list after the row with that id.
+
+    search: rows that a page looks at where no index has what is asked for (`searching`); None: as many as it takes.
+    """
 
     limit: int = 50
     before: UUID | None = None
+    search: int | None = None
     since: datetime | None = None  # of rows made then or later
     state: str | None = None
     type: str | None = None
@@ -54,7 +63,12 @@ class ListFilters:
     grant_before: datetime | None = None
 
 
-def events(session: Session, filters: ListFilters) -> list[dict[str, Any]]:
+# What an index answers, or a part of the table that is small enough.
+_INDEXED_EVENTS: Final = (EventState.RECEIVED, EventState.FAILED)
+_INDEXED_JOBS: Final = tuple(state for state in JobState if state is not JobState.COMPLETED)
+
+
+def events(session: Session, filters: ListFilters) -> Page:
     statement = equal(
         select(Event),
         (Event.state, filters.state),
@@ -62,12 +76,19 @@ def events(session: Session, filters: ListFilters) -> list[dict[str, Any]]:
         (Event.origin, filters.origin),
         (Event.environment, filters.environment),
         (Event.integration, filters.integration),
-        (Event.connection_id, filters.connection_id),
     )
     statement = statement.where(Event.environment != canary.ENVIRONMENT)
     if filters.team is not None:
         statement = statement.where(_concerns(filters.team))
-    return [_event(row) for row in session.scalars(page(statement, Event.id, filters))]
+    statement = page(statement, Event.id, filters)
+    if filters.connection_id is not None:
+        # One after the other: PostgreSQL would read the whole table for an alternative of both.
+        wanted = [statement.where(which) for which in _of_connection(session, filters.connection_id)]
+        rows = [row for each in wanted for row in session.scalars(each)]
+        return Page(_event(row) for row in sorted(rows, key=attrgetter("id"), reverse=True)[: filters.limit])
+    indexed = filters.team is not None or filters.state in _INDEXED_EVENTS
+    read = partial(_rows, session, _event)
+    return searching.page_of(session, statement, Event.id, EVENT, place=_place(filters, indexed=indexed), read=read)
 
 
 def event(session: Session, event_id: UUID, *, team: str | None = None) -> dict[str, Any]:
@@ -96,7 +117,7 @@ def event(session: Session, event_id: UUID, *, team: str | None = None) -> dict[
     }
 
 
-def jobs(session: Session, filters: ListFilters) -> list[dict[str, Any]]:
+def jobs(session: Session, filters: ListFilters) -> Page:
     statement = equal(
         select(Job),
         (Job.state, filters.state),
@@ -107,7 +128,9 @@ def jobs(session: Session, filters: ListFilters) -> list[dict[str, Any]]:
         (Job.fault, filters.fault),
         (Job.event_id, filters.event_id),
     ).where(Job.team != canary.TEAM)
-    return [_job(row) for row in session.scalars(page(statement, Job.id, filters))]
+    indexed = filters.state in _INDEXED_JOBS or filters.event_id is not None
+    statement, read = page(statement, Job.id, filters), partial(_rows, session, _job)
+    return searching.page_of(session, statement, Job.id, JOB, place=_place(filters, indexed=indexed), read=read)
 
 
 def job(session: Session, job_id: UUID, *, team: str | None = None) -> dict[str, Any]:
@@ -138,6 +161,13 @@ def equal(statement: Select[Any], *pairs: tuple[Any, Any]) -> Select[Any]:
     return statement
 
 
+def _of_connection(session: Session, connection_id: str) -> list[ColumnElement[bool]]:
+    """Conditions for events of connections with this id of Nango's, known and unknown ones, each with an index."""
+    known = select(Connection.id).where(Connection.connection_id == connection_id).limit(MOST_NAMESAKES)
+    unknown = Event.connection_ref.is_(None) & (Event.connection_id == connection_id)
+    return [*(Event.connection_ref == ref for ref in session.scalars(known)), unknown]
+
+
 def _concerns(team: str) -> ColumnElement[bool]:
     """A condition for events that became a job of this team."""
     return exists().where(Job.event_id == Event.id, Job.team == team)
@@ -149,6 +179,15 @@ def page(statement: Select[Any], key: Any, filters: ListFilters) -> Select[Any]:
     if filters.since is not None:
         statement = statement.where(key >= first_id(filters.since))
     return statement.order_by(key.desc()).limit(filters.limit)
+
+
+def _rows(session: Session, shown: Callable[[Any], dict[str, Any]], statement: Select[Any]) -> list[dict[str, Any]]:
+    return [shown(row) for row in session.scalars(statement)]
+
+
+def _place(filters: ListFilters, *, indexed: bool) -> Place:
+    """indexed: an index has what is asked for."""
+    return Place(before=filters.before, limit=filters.limit, search=None if indexed else filters.search)
 
 
 def _recurrences(session: Session, event: Event) -> int:

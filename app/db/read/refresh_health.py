@@ -1,20 +1,21 @@
 """Figures of refreshes that are late, by integration, each read from an index and bounded."""
 
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final, cast
 
 from sqlalchemy import Select, Subquery, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.db.models import Connection, Refresh, RefreshPause, RefreshWindow
-from app.db.read.figures import AT_MOST
 from app.domain.refreshing.lives import ClockSource
 from app.domain.refreshing.outages import WINDOW
 from app.domain.refreshing.renewal import OVERDUE
 from app.domain.states import ConnectionStatus, RefreshOutcome
 
 OVERDUE_AT_MOST: Final = 1_000  # plans that are read, each with its connection, at 20 µs where that table is large
+LAPSED_AT_MOST: Final = 1_000  # likewise connections, each with its plan
+LAPSED: Final = timedelta(seconds=20)  # after the expiry: a renewal that is under way ends within it
 # Outcomes of plans that were tried and wait: each has a moment of its own to be tried again.
 _HELD: Final = sorted(
     {RefreshOutcome.RATE_LIMITED, RefreshOutcome.PAUSED, RefreshOutcome.NANGO_DOWN, RefreshOutcome.WAITED}
@@ -57,28 +58,42 @@ def lapsed(session: Session, *, now: datetime) -> list[LateGroup]:
     """Active connections whose token has expired, as Nango knows it, and which nothing renews, or too late.
 
     Left out are those that the provider refuses, which are tried again, and those whose plan is to come, as the hours
-    of a policy have it, or that are kept alive only. Of expired tokens the AT_MOST + 1 that expired first are read.
+    of a policy have it, or that are kept alive only. Of expired tokens those that expired first are read:
+    LAPSED_AT_MOST and one more without an error, and as many with one.
     """
-    found = (Connection.expires_source, Connection.last_error_type, Connection.expires_at.label("since"))
-    expired = (
-        select(Connection.id, *_NAMES, *found)
+    late = now - LAPSED
+    groups: dict[tuple[str, str, str | None], LateGroup] = {}
+    for has_error in (False, True):
+        expired = _expired(late, has_error=has_error).subquery()
+        no_plan, is_late = Refresh.id.is_(None), or_(Refresh.outcome.is_not(None), Refresh.next_at < late)
+        found = (
+            select(expired.c.environment, expired.c.integration, expired.c.provider, expired.c.since)
+            .outerjoin(Refresh, (Refresh.connection_ref == expired.c.id) & Refresh.finished_at.is_(None))
+            .where(no_plan if has_error else or_(no_plan, is_late))
+        )
+        for one in _grouped(session, found.subquery()):
+            key = one.environment, one.integration, one.provider
+            other = groups.get(key, replace(one, count=0))
+            groups[key] = replace(one, count=one.count + other.count, since=min(one.since, other.since))
+    return sorted(groups.values(), key=lambda one: (one.since, one.environment, one.integration, one.provider or ""))
+
+
+def _expired(late: datetime, *, has_error: bool) -> Select[Any]:
+    """The columns that the index has come first, so that it passes over what is left out."""
+    error = Connection.last_error_type
+    found: Any = (
+        select(Connection.id, *_NAMES, Connection.expires_at.label("since"))
         .where(
             Connection.status == ConnectionStatus.ACTIVE,
-            Connection.expires_at < now - OVERDUE,
+            Connection.expires_at < late,
             Connection.alive_by.is_(None),
+            error.is_not(None) if has_error else error.is_(None),
+            or_(Connection.expires_source.is_(None), Connection.expires_source == ClockSource.PROVIDER),
         )
         .order_by(Connection.expires_at)
-        .limit(AT_MOST + 1)
-        .subquery()
+        .limit(LAPSED_AT_MOST + 1)
     )
-    is_told = or_(expired.c.expires_source.is_(None), expired.c.expires_source == ClockSource.PROVIDER)
-    is_late = expired.c.last_error_type.is_(None) & or_(Refresh.outcome.is_not(None), Refresh.next_at < now - OVERDUE)
-    late = (
-        select(expired.c.environment, expired.c.integration, expired.c.provider, expired.c.since)
-        .outerjoin(Refresh, (Refresh.connection_ref == expired.c.id) & Refresh.finished_at.is_(None))
-        .where(is_told, or_(Refresh.id.is_(None), is_late))
-    )
-    return _grouped(session, late.subquery())
+    return cast("Select[Any]", found)
 
 
 def paused(session: Session) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -9,12 +10,16 @@ from sqlalchemy import ColumnElement, Select, or_, select
 from sqlalchemy.orm import Session
 
 from app.db.models import Connection, Link, Organization, Refresh, User
+from app.db.read import searching
 from app.db.read.listing import equal, shown_time
+from app.db.read.searching import Page, Place
 from app.domain.refreshing.lives import earliest
 from app.domain.refreshing.renewal import OVERDUE, plan_state, why_no_plan
 from app.domain.states import ConnectionStatus, RefreshOutcome, RefreshState
 from app.errors import NotFound
 from app.ids import CONNECTION, REFRESH, show
+
+MOST_OWNED: Final = 2_000  # connections of an owner whose refreshes are listed
 
 Row = tuple[Refresh, Connection, User | None, Organization | None]
 
@@ -24,12 +29,14 @@ class RefreshFilters:
     """All that is given has to hold; None is any.
 
     after: continues a list behind the row with this id. due: bounds of when a plan is due. deadline_before: one of the
-    connection's clocks runs out before then. These two mean open plans.
+    connection's clocks runs out before then. These two mean open plans. search: rows that a page looks at where no
+    index has what is asked for (`searching`); None: as many as it takes.
     """
 
     now: datetime
     limit: int = 50
     after: UUID | None = None
+    search: int | None = None
     state: RefreshState | None = None
     outcome: str | None = None
     due_after: datetime | None = None
@@ -53,11 +60,18 @@ class RefreshFilters:
         return self.state is RefreshState.FINISHED and self._bounds_plans
 
     @property
+    def is_indexed(self) -> bool:
+        """Whether an index has what is asked for."""
+        named = (self.connection_id, self.user, self.organization)
+        other = (self.outcome, self.environment, self.integration, self.provider, self.deadline_before)
+        return any(named) or not (any(other) or self.state in {RefreshState.PAUSED, RefreshState.FINISHED})
+
+    @property
     def _bounds_plans(self) -> bool:
         return any((self.due_after, self.due_before, self.deadline_before))
 
 
-def refreshes(session: Session, filters: RefreshFilters) -> list[dict[str, Any]]:
+def refreshes(session: Session, filters: RefreshFilters) -> Page:
     """Open plans, the first due first; past refreshes, or all, the last made first. Raises NotFound."""
     statement = equal(
         _rows(),
@@ -66,20 +80,51 @@ def refreshes(session: Session, filters: RefreshFilters) -> list[dict[str, Any]]
         (Connection.integration, filters.integration),
         (Connection.connection_id, filters.connection_id),
         (Connection.provider, filters.provider),
-        (User.external_id, filters.user),
-        (Organization.external_id, filters.organization),
     )
+    if filters.user is not None or filters.organization is not None:
+        statement = statement.where(Refresh.connection_ref.in_(_owned(session, filters)))
     if filters.after is not None:
         statement = statement.where(*_behind(session, filters.after, is_open=filters.is_open))
+    search = None if filters.is_indexed else filters.search
     if filters.is_open:
-        statement = statement.where(*_open(filters)).order_by(Refresh.next_at, Refresh.id)
-        rows = list(session.execute(statement.limit(filters.limit)))
-    else:
-        kinds = _KINDS[1:] if filters.state is RefreshState.FINISHED else _KINDS
-        newest = statement.order_by(Refresh.id.desc()).limit(filters.limit)
-        rows = [row for kind in kinds for row in session.execute(newest.where(kind))]
-        rows = sorted(rows, key=lambda row: cast("UUID", row[0].id), reverse=True)[: filters.limit]
-    return [_shown(cast("Row", tuple(row)), filters.now) for row in rows]
+        return _plans(session, statement, filters, search)
+
+    def shown(bounded: Select[Any]) -> list[dict[str, Any]]:
+        return [_shown(cast("Row", tuple(row)), filters.now) for row in session.execute(bounded)]
+
+    ended = [Refresh.finished_at.is_not(None)] if filters.state is RefreshState.FINISHED else []
+    newest = statement.where(*ended).order_by(Refresh.id.desc()).limit(filters.limit)
+    if any((filters.connection_id, filters.user, filters.organization)):
+        rows = [row for kind in _KINDS for row in shown(newest.where(kind))]
+        return Page(sorted(rows, key=itemgetter("id"), reverse=True)[: filters.limit])
+    place = Place(before=filters.after, limit=filters.limit, search=search)
+    return searching.page_of(session, newest, Refresh.id, REFRESH, place=place, read=shown)
+
+
+def _owned(session: Session, filters: RefreshFilters) -> list[UUID]:
+    """The owner's connections, the newest MOST_OWNED; read first, or PostgreSQL would read all refreshes."""
+    owners = (User.external_id, filters.user), (Organization.external_id, filters.organization)
+    linked = select(Link.connection_ref).outerjoin(User, User.id == Link.user_id)
+    linked = equal(linked.outerjoin(Organization, Organization.id == Link.organization_id), *owners)
+    newest = linked.where(Link.closed_at.is_(None)).order_by(Link.connection_ref.desc()).limit(MOST_OWNED)
+    return list(session.scalars(newest))
+
+
+def _plans(session: Session, statement: Select[Any], filters: RefreshFilters, search: int | None) -> Page:
+    """Open plans in the order of `next_at`; `search` of them are looked at."""
+    place = Refresh.next_at, Refresh.id
+    wanted, end = statement.where(*_open(filters)).order_by(*place).limit(filters.limit), None
+    if search is not None:
+        ids = select(*place).where(Refresh.finished_at.is_(None)).order_by(*place).offset(search - 1).limit(1)
+        behind = _behind(session, filters.after, is_open=True) if filters.after is not None else []
+        end = session.execute(ids.where(*behind)).first()
+    if end is not None:
+        # The first condition is for the index, which has no ids.
+        wanted = wanted.where(place[0] <= end[0], or_(place[0] < end[0], place[1] <= end[1]))
+    found = Page(_shown(cast("Row", tuple(row)), filters.now) for row in session.execute(wanted))
+    if end is not None and len(found) < filters.limit:
+        found.searched_to = show(REFRESH, end[1])
+    return found
 
 
 def refresh(session: Session, refresh_id: UUID, *, now: datetime) -> dict[str, Any]:

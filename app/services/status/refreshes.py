@@ -11,7 +11,7 @@ from app.db import kept_alive
 from app.db.read import figures, refresh_dangers
 from app.db.read.figures import AT_MOST
 from app.db.read.refresh_dangers import LATE_AT_MOST, Danger
-from app.db.read.refresh_health import OVERDUE_AT_MOST, LateGroup
+from app.db.read.refresh_health import LAPSED_AT_MOST, OVERDUE_AT_MOST, LateGroup
 from app.domain.refreshing.keeping import GroupKey
 from app.domain.refreshing.renewal import OVERDUE
 from app.domain.status import Check, CheckKind, Level, hint_if, red_if
@@ -53,7 +53,7 @@ def checks(found: Refreshes, *, now: datetime) -> Iterator[Check]:
     yield _late(CheckKind.REFRESHES_OVERDUE, found.late.overdue, "waylink refreshes --state overdue", OVERDUE_AT_MOST)
     lapsed = "waylink connections --status active --expires-before 0s"
     renew = "; `waylink refreshes run ID --force` renews one"
-    yield _late(CheckKind.TOKENS_LAPSED, found.late.lapsed, lapsed, AT_MOST, more=renew)
+    yield _late(CheckKind.TOKENS_LAPSED, found.late.lapsed, lapsed, LAPSED_AT_MOST, more=renew)
     yield _danger_check(found.dangers)
     names = [f"{environment}/{integration}" for environment, integration in found.late.paused]
     cause = f"no token of {some(names)} is renewed" if names else ""

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct, field
 
-from app.db.read import connection_listing
+from app.db.read import connection_listing, searching
 from app.db.read.listing import ListFilters
 from app.domain import tags as tag_rules
 from app.domain.access import Scope
@@ -125,6 +125,7 @@ def list_connections(call: Call, query: ConnectionQuery) -> Page[ConnectionRow]:
         kept_alive=query.kept_alive,
         failing=query.failing,
         tags=tag_rules.normalize(query.tags),
+        search=searching.AT_MOST,
         **bounds,
     )
     with call.context.database.read() as session:

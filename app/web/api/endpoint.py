@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from app.brokers.hints import Hints
 from app.db.engine import Database
+from app.db.read import searching
 from app.domain.access import Access, Scope
 from app.services.connections.operations import Operations
 from app.services.definitions.destination_alerts import Alerts
@@ -44,6 +45,7 @@ class Context:
     routes: RouteCache = field(default_factory=RouteCache)
     alerts: Alerts = field(default_factory=Alerts)  # for manual changes to a destination
     installation: Callable[[], Installation] | None = None  # the configuration as it is now, for the status
+    status_database: Database | None = None  # with short limits, for the status; None: `database`
     settings: Sequence[Mapping[str, Any]] = ()  # in force, without secrets
 
 
@@ -187,6 +189,10 @@ def record(row: Mapping[str, Any], shape: type[Row]) -> Row:
 
 
 def page(rows: Sequence[Mapping[str, Any]], limit: int, shape: type[Row]) -> Page[Row]:
-    """A page of rows that were queried with `limit` + 1: the additional one shows whether there are more."""
+    """A page of rows that were queried with `limit` + 1: the additional one shows whether there are more.
+
+    Where the search for them ended before the page was full, the next page begins there.
+    """
     shown = [record(row, shape) for row in rows[:limit]]
-    return Page(data=shown, next_cursor=rows[limit - 1]["id"] if len(rows) > limit else None)
+    searched_to = rows.searched_to if isinstance(rows, searching.Page) else None
+    return Page(data=shown, next_cursor=rows[limit - 1]["id"] if len(rows) > limit else searched_to)

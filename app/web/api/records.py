@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from app.db import audit, rejections
 from app.db.audit import AuditFilters
-from app.db.read import listing
+from app.db.read import listing, searching
 from app.db.read.listing import ListFilters
 from app.db.rejections import RejectionKey
 from app.domain.access import Scope
@@ -71,10 +71,10 @@ def list_audit(call: Call, query: AuditQuery) -> Page[AuditEntry]:
         action=query.action,
         subject=query.subject,
         outcome=query.outcome,
+        search=searching.AT_MOST,
     )
     with call.context.database.read() as session:
-        rows = [audit.shown(entry) for entry in audit.newest(session, filters)]
-    return page(rows, query.limit, AuditEntry)
+        return page(audit.listed(session, filters), query.limit, AuditEntry)
 
 
 @endpoint("GET /events", scope=Scope.VIEWER, teams=True, problems=(INVALID_INPUT,))
@@ -94,6 +94,7 @@ def list_events(call: Call, query: EventQuery) -> Page[EventRow]:
         connection_id=query.connection_id,
         since=_since(call, query.since),
         team=call.team,
+        search=searching.AT_MOST,
     )
     with call.context.database.read() as session:
         return page(listing.events(session, filters), query.limit, EventRow)
@@ -124,6 +125,7 @@ def list_jobs(call: Call, query: JobQuery) -> Page[JobRow]:
         fault=query.fault,
         event_id=identity(EVENT, query.event) if query.event is not None else None,
         since=_since(call, query.since),
+        search=searching.AT_MOST,
     )
     with call.context.database.read() as session:
         return page(listing.jobs(session, filters), query.limit, JobRow)

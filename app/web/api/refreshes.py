@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
-from app.db.read import refresh_listing
+from app.db.read import refresh_listing, searching
 from app.db.read.refresh_listing import RefreshFilters
 from app.domain.access import Scope
 from app.domain.states import RefreshOutcome, RefreshState
@@ -150,6 +150,7 @@ def list_refreshes(call: Call, query: RefreshQuery) -> Page[RefreshRow]:
         provider=query.provider,
         user=query.user,
         organization=query.organization,
+        search=searching.AT_MOST_PLANS,
         **bounds,
     )
     if filters.is_contradictory:

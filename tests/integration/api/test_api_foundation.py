@@ -222,7 +222,7 @@ def test_a_fault_of_ours_is_answered_and_shows_nothing_of_its_inside(api, monkey
     def break_down(*_arguments, **_options):
         raise ValueError("secret inside")
 
-    monkeypatch.setattr(audit, "newest", break_down)
+    monkeypatch.setattr(audit, "listed", break_down)
     answer = api.get("/audit")
     problem_of(answer, 500, "fault")
     assert "secret inside" not in answer.text

@@ -258,7 +258,7 @@ def test_a_clock_and_a_due_moment_are_found_by_an_index(database, clock):
         connection_listing.connections(session, ListFilters(grant_before=clock.now, status="active"))
         refresh_listing.refreshes(session, RefreshFilters(now=clock.now, state=RefreshState.OVERDUE))
 
-    indexes = ("ix_connections_expires_at", "ix_connections_grant_expires_at", "ix_refreshes_due")
+    indexes = ("ix_connections_expiring", "ix_connections_grant_expires_at", "ix_refreshes_due")
     for (_, plan), index in zip(explained(database, read), indexes, strict=True):
         # SQLite keeps no statistics here, and may take the order of the list instead of the condition.
         assert index in plan or (database.is_sqlite and "connections" in index), plan
