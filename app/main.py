@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -33,6 +33,7 @@ from app.services.liveness.reporter import Reporter
 from app.services.metrics.exposition import Exposition
 from app.services.metrics.figures import FigureRecorder
 from app.services.metrics.reporting import CountsWriter
+from app.services.status.report import LOOK_SECONDS
 from app.telemetry import STORING, get_logger
 from app.web.announcing import Announcer
 from app.web.answering import Answering, pulse_of
@@ -54,6 +55,8 @@ from app.web.metrics_server import serving_metrics
 from app.web.problems import problem
 from app.web.proxies import behind_proxies
 from app.web.webhooks import PATH, WebhookEndpoint
+
+LOOKS: Final = 2  # connections for them that stay open
 
 log = get_logger(__name__)
 
@@ -157,7 +160,12 @@ def _close(*parts: _Closes) -> None:
 
 
 def _api(settings: Settings, hints: Hints) -> Api:
-    """The API, with a database pool of its own, so that webhooks never wait for its connections."""
+    """The API, with database pools of its own, so that webhooks never wait for its connections.
+
+    Callers are looked up, and the status is read, within LOOK_SECONDS for a statement: a database that stands still is
+    told soon.
+    """
+    looks = connect(settings.database, pool_size=LOOKS, statement_seconds=LOOK_SECONDS)
     context = Context(
         database=connect(settings.database),
         policy=policy_of(settings),
@@ -167,9 +175,10 @@ def _api(settings: Settings, hints: Hints) -> Api:
         means=definition_context(settings),
         installation=partial(running, settings),
         settings=effective(settings),
+        status_database=looks,
     )
     browsers = Browsers(settings.console_url)
-    authenticator = Authenticator(context.database, context.clock, browsers, lives_of(settings))
+    authenticator = Authenticator(looks, context.clock, browsers, lives_of(settings))
     return Api(context, ENDPOINTS, _hosts(settings), authenticator)
 
 
@@ -177,7 +186,7 @@ def _console(settings: Settings, api: Api) -> Console:
     """The console, on the API's database pool and with its authentication."""
     context = ConsoleContext(
         api=api.context,
-        database=api.authenticator.database,
+        database=api.context.database,
         clock=utc_now,
         authenticator=api.authenticator,
         provider=provider_of(settings),

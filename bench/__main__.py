@@ -11,7 +11,7 @@ from functools import partial
 from importlib import import_module
 from typing import Final
 
-from bench import delivery, ladder, refresh, scale, snapshot, soak, webhook_to_job, writes
+from bench import delivery, ladder, listings, refresh, scale, snapshot, soak, status_faults, webhook_to_job, writes
 from bench.report import Figure, Report, progress
 
 
@@ -33,6 +33,10 @@ def _delivery(report: Report, quick: bool) -> None:
 
 def _scale(report: Report, quick: bool) -> None:
     scale.measure(report, quick=quick)
+
+
+def _listings(report: Report, quick: bool) -> None:
+    listings.measure(report, share=listings.QUICK_SHARE if quick else 1.0)
 
 
 def _refresh(report: Report, quick: bool) -> None:
@@ -60,13 +64,15 @@ PARTS: Final[dict[str, Callable[[Report, bool], None]]] = {
     "delivery": _delivery,
     "routing": partial(_figures, "bench.routing"),
     "scale": _scale,
+    "listings": _listings,
     "reconcile": partial(_figures, "bench.reconcile"),
     "refresh": _refresh,
     "audit": partial(_figures, "bench.audit"),
     "soak": _soak,
     "snapshot": _snapshot,
+    "status": lambda report, _quick: status_faults.measure(report),
 }
-NOT_QUICK: Final = {"snapshot"}  # left out of the quick form, unless it is named
+NOT_QUICK: Final = {"snapshot", "status"}  # left out of the quick form, unless it is named
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from app.config.settings_groups import DatabaseSettings
 from app.db.engine import Database, connect
 from app.domain.status import Check, Level, count, in_order
 from app.runtime.status_of import diagnosed
-from app.services.status.report import report
+from app.services.status.report import LOOK_SECONDS, report
 from app.services.status.shapes import shown
 
 AT_LEAST: Final = 5.0  # of a look's own time, between two looks
@@ -38,7 +38,7 @@ CLEAR: Final = "\x1b[H\x1b[2J\x1b[3J"  # of a terminal: to the first line, witho
 def status(*, everything: bool, watch: bool, every: float, as_json: bool) -> None:
     """Show what needs a person, with its cause and the command that repairs it. Exit 1 if anything does."""
     url = settings.database if (settings := usable(DatabaseSettings)) else None
-    with closing(connect(url)) if url else nullcontext() as database:
+    with closing(connect(url, statement_seconds=LOOK_SECONDS)) if url else nullcontext() as database:
         found = _look(database, warn=True)
         if not watch:
             _show(found, everything=everything, as_json=as_json)

@@ -35,6 +35,7 @@ class CheckKind(StrEnum):
     SECRETS = "secrets"
     STORING = "storing"
     BREAKER = "breaker"
+    SIGNATURES = "signatures"
     REJECTIONS = "rejections"
     WEBHOOKS_MISSING = "webhooks-missing"
     KEY = "key"

@@ -189,7 +189,12 @@ RED = [
     Fault("schema", running(process(IO, pid=8, schema_revision="0031")), cause="io 8 on h1 needs 0031"),
     Fault("clock:h2", running(process(IO, host="h2", clock_ahead_seconds=-30.0)), cause="30 s behind"),
     Fault("canary:stored", replace(WELL, canary=canary(stored=28.0, processed=26.0, delivered=26.0)), cause="28 s ago"),
-    Fault("database", replace(WELL, trouble="locked"), cause="holds the write lock"),
+    Fault("database", replace(WELL, trouble="locked", dialect="sqlite"), cause="holds the write lock of sqlite:"),
+    Fault(
+        "database",
+        replace(WELL, trouble="locked", lock_holders=[7]),
+        cause="holds a table's lock of postgresql (process 7 of the server)",
+    ),
     Fault("database", replace(WELL, trouble="read-only"), cause="takes no writes"),
     Fault("configuration:WAYLINK_PORT", installation=installed(problems=[Problem("WAYLINK_PORT", "no number")])),
     Fault(
@@ -243,6 +248,12 @@ RED = [
     Fault("connections-kept-alive-only", changed("refreshes", fallen={GroupKey("default", "hubspot", None): 5})),
     Fault("refresh-scheduler", lateness(tick=NOW - 4 * MINUTE), cause="no io worker"),
     Fault("storing", changed("webhooks", rejections=[refused("database_away")]), cause="database_away"),
+    Fault(
+        "signatures:default",
+        changed("webhooks", rejections=[refused("bad_signature", count=3)], last={"default": NOW - MINUTE}),
+        cause="none was taken since 2026-11-30T13:59:00",
+    ),
+    Fault("signatures:default", changed("webhooks", rejections=[refused("bad_signature", count=3)], last={})),
     Fault("breaker:default", changed("webhooks", rejections=[refused("bad_signature", count=6, peak=6)])),
     Fault(
         "reconcile:default",

@@ -16,7 +16,7 @@ from app.db.engine import Database
 from app.db.read import canary as canary_rows
 from app.db.read.canary import StageAge
 from app.db.schema_version import require_current, takes_writes
-from app.db.storing_troubles import lock_trouble, trouble_here
+from app.db.storing_troubles import lock_holders, lock_trouble, trouble_here
 from app.domain.status import Check, CheckKind, Level
 from app.errors import DatabaseNotMigrated
 from app.outage_causes import LOCKED, READ_ONLY, of_database
@@ -41,9 +41,13 @@ from app.services.status.refreshes import Refreshes
 from app.services.status.unseen import Unseen
 from app.services.status.upkeep import Upkeep
 from app.services.status.webhooks import Webhooks
+from app.services.status.wording import some
 from app.services.status.work import Work
 
-LOCK_SECONDS: Final = 2.0  # for the write lock of SQLite, which its writers hold for less than 0.1 s
+LOCK_SECONDS: Final = (
+    2.0  # for SQLite's write lock, which its writers hold for less than 0.1 s, or PostgreSQL's of a table
+)
+LOOK_SECONDS: Final = 5.0  # for a statement, of which the slowest takes 0.2 s on large tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class Facts:
     webhooks: Webhooks
     reconciling: dict[str, Runs]
     upkeep: Upkeep
+    lock_holders: Sequence[int] = ()  # process ids of PostgreSQL's sessions that lock a table
 
 
 def report(database: Database | None, installation: Installation, *, now: datetime) -> list[Check]:
@@ -73,7 +78,7 @@ def report(database: Database | None, installation: Installation, *, now: dateti
 
 def database_checks(database: Database, installation: Installation, *, now: datetime) -> list[Check]:
     """Checks of what is in the database; one check where it cannot be read."""
-    dialect = database.engine.dialect.name
+    dialect, trouble = database.engine.dialect.name, ""
     try:
         require_current(database)
         trouble = trouble_here(database) or lock_trouble(database, seconds=LOCK_SECONDS) or ""
@@ -84,6 +89,8 @@ def database_checks(database: Database, installation: Installation, *, now: date
         value = "newer" if behind.newer else "not migrated"
         return [Check(CheckKind.DATABASE, Level.RED, value, str(behind), repair)]
     except SQLAlchemyError as away:
+        if trouble == LOCKED:  # also for those who read
+            return [_database_check(dialect, trouble)]
         cause = f"{dialect} does not answer: {of_database(away)}"
         return [Check(CheckKind.DATABASE, Level.RED, "away", cause, "waylink check")]
     return list(checks(facts, installation, now=now))
@@ -103,12 +110,13 @@ def read(session: Session, installation: Installation, *, dialect: str, now: dat
         webhooks=webhooks.read(session, now=now),
         reconciling=reconciling.read(session, installation),
         upkeep=upkeep.read(session, installation, now=now),
+        lock_holders=lock_holders(session) if trouble == LOCKED else (),
     )
 
 
 def checks(facts: Facts, installation: Installation, *, now: datetime) -> Iterator[Check]:
     """Judge the facts."""
-    yield _database_check(facts)
+    yield _database_check(facts.dialect, facts.trouble, facts.lock_holders)
     yield from processes.checks(facts.processes)
     yield from canary.checks(facts.canary, every=installation.canary_every)
     yield from work.checks(facts.work, now=now)
@@ -130,10 +138,12 @@ def configuration_checks(installation: Installation) -> Iterator[Check]:
         yield Check(CheckKind.CONFIGURATION, Level.RED, fault.where, fault.what, "waylink check", subject=subject)
 
 
-def _database_check(facts: Facts) -> Check:
-    if not facts.trouble:
-        return Check(CheckKind.DATABASE, Level.OK, "answers", facts.dialect)
-    cause = f"{facts.dialect} takes no writes: webhooks are not stored, no work is done"
-    if facts.trouble == LOCKED:
-        cause = f"another program holds the write lock of {facts.dialect}: webhooks are not stored, no work is done"
-    return Check(CheckKind.DATABASE, Level.RED, facts.trouble, cause, "waylink check")
+def _database_check(dialect: str, trouble: str, holders: Sequence[int] = ()) -> Check:
+    if not trouble:
+        return Check(CheckKind.DATABASE, Level.OK, "answers", dialect)
+    cause = f"{dialect} takes no writes: webhooks are not stored, no work is done"
+    if trouble == LOCKED:
+        what = "the write lock" if dialect == "sqlite" else "a table's lock"
+        named = f" ({some([f'process {pid} of the server' for pid in holders])})" if holders else ""
+        cause = f"another program holds {what} of {dialect}{named}: webhooks are not stored, no work is done"
+    return Check(CheckKind.DATABASE, Level.RED, trouble, cause, "waylink check")

@@ -23,6 +23,9 @@ HOUR: Final = timedelta(hours=1)  # of rejections
 NOT_STORED: Final = frozenset({"overload", "database_away", "fault"})  # causes of valid webhooks that are not stored
 NEWS: Final = timedelta(minutes=2)  # of webhooks that could not be stored
 BREAKER_OPEN: Final = timedelta(seconds=60)  # how long Nango's breaker stays open (Nango contract: Circuit breaker)
+BAD_SIGNATURE: Final = "bad_signature"
+UNSIGNED: Final = timedelta(minutes=10)  # of webhooks that were refused for their signature
+WRONG: Final = 3  # of them: one is noise of strangers
 SETTLED: Final = timedelta(days=1)  # after which a new key should have signed something
 
 
@@ -54,6 +57,7 @@ def checks(found: Webhooks, installation: Installation, *, now: datetime) -> Ite
     yield _storing_check(found.rejections, now)
     for name in installation.environments:
         yield _breaker_check(name, found.rejections, now)
+        yield _signature_check(name, found.rejections, found.last.get(name), now)
         yield _arrival_check(name, found.silences.get(name), found.last.get(name))
     yield from _rejection_checks(found.rejections)
     yield from _key_checks(found.uses, installation.environments, complete=not installation.problems, now=now)
@@ -93,6 +97,23 @@ def _breaker_check(name: str, rows: Sequence[Rejection], now: datetime) -> Check
     cause = f"{peak} refusals within ten seconds of the last minute; Nango opens it at {nango_breaker.OPENS_AT}"
     repair = f"waylink rejections --environment {name} --since 10m"
     return Check(CheckKind.BREAKER, Level.RED, state, cause, repair, subject=name)
+
+
+def _signature_check(name: str, rows: Sequence[Rejection], last: datetime | None, now: datetime) -> Check:
+    """Red where webhooks are refused for their signature, and none was taken since."""
+    mine = [row for row in rows if row.environment == name and row.cause == BAD_SIGNATURE]
+    since = max(now - UNSIGNED, last or now - UNSIGNED)
+    wrong = [row for row in mine if row.last_at > since]
+    count = sum(row.count for row in wrong)
+    if count < WRONG:
+        return Check(CheckKind.SIGNATURES, Level.OK, count, subject=name)
+    taken = f"none was taken since {moment(last)}" if last else "none was ever taken"
+    cause = (
+        f"webhooks are refused for their signature, the last one {moment(max(row.last_at for row in wrong))}, and "
+        f"{taken}: Nango signs with another key"
+    )
+    repair = f"waylink rejections --environment {name} --cause bad_signature"
+    return Check(CheckKind.SIGNATURES, Level.RED, count, cause, repair, subject=name)
 
 
 def _peak(rows: Sequence[Rejection]) -> int:

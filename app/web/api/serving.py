@@ -72,6 +72,8 @@ class Api:
         self.authenticator.close()
         self.context.clients.close()
         self.context.database.close()
+        if self.context.status_database is not None:
+            self.context.status_database.close()
 
     async def _serve(self, methods: Mapping[str, Endpoint], request: Request) -> Response:
         wanted = methods["GET" if request.method == "HEAD" else request.method]

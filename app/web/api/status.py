@@ -89,7 +89,8 @@ class Acknowledgements(Struct, frozen=True, kw_only=True):
 def get_status(call: Call) -> StatusReport:
     """Show what needs a person, with its cause and the command that repairs it."""
     now = call.context.clock()
-    found = in_order(report(call.context.database, _installation(call), now=now))
+    database = call.context.status_database or call.context.database
+    found = in_order(report(database, _installation(call), now=now))
     red = count(found, Level.RED)
     return StatusReport(
         at=now.isoformat(),

@@ -1,0 +1,34 @@
+"""No fault stays green: each one turns the status red by name, and green again after its repair (promise 11)."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.acceptance.fault_rounds import DISK_FULL, FILE_LOCKED, ROUNDS
+from tests.acceptance.status_faults import Installation, installed, is_well, on_a_small_disk, round_of
+from tests.servers import ValkeyServer
+
+
+@pytest.fixture(scope="module")
+def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    with installed(tmp_path_factory.mktemp("patched")) as running:
+        yield running
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", ROUNDS)
+def test_faults_are_red_by_name_until_they_are_repaired(at: Installation, name: str) -> None:
+    for seen in round_of(at, ROUNDS[name]):
+        assert seen.said or not seen.fault.api
+    is_well(at)
+
+
+@pytest.mark.timeout(600)
+def test_a_full_disk_and_a_lock_of_sqlite_are_red_by_name_until_they_are_repaired(valkey: ValkeyServer) -> None:
+    valkey.start()
+    with on_a_small_disk(valkey.url(0)) as at:
+        if at is None:
+            pytest.skip("needs the right to mount a file system, which root of many containers has not")
+        for faults, name in ((DISK_FULL, "disk full"), (FILE_LOCKED, "locked")):
+            [seen] = round_of(at, faults)
+            assert seen.said.startswith(name)
