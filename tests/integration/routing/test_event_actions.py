@@ -11,7 +11,7 @@ from app.db import decisions as decision_rows
 from app.db import event_actions as rows
 from app.db import job_actions as job_rows
 from app.db.event_actions import EventFilters
-from app.db.jobs import QueueHead, claim
+from app.db.jobs import EventDocument, QueueHead, claim
 from app.db.models import Audit, Destination, Event, Job, Team
 from app.deadlines import JOB_LEASE
 from app.domain.job_actions import JobAction
@@ -307,7 +307,7 @@ def test_only_backfilled_jobs_are_marked_in_their_documents(world, clock):
     backfill(world, "pro")
     with world.database.write() as session:
         claimed = claim(session, [QueueHead("crm", "jobs", 9, clock.now + JOB_LEASE)], now=clock.now)
-    documents = {job.route: _document(job, Raw(b"{}")) for job in claimed}
+    documents = {job.route: _document(job, EventDocument(Raw(b"{}"))) for job in claimed}
     assert documents["pro"]["backfill"] is True
     assert "backfill" not in documents["created"]
 
