@@ -44,13 +44,22 @@ def count(database: Database, policy: Policy) -> DuplicateCounts:
 
 
 def supersede(
-    database: Database, policy: Policy, routes: RouteCache, *, actor: str, clock: Callable[[], datetime]
+    database: Database,
+    policy: Policy,
+    routes: RouteCache,
+    *,
+    actor: str,
+    clock: Callable[[], datetime],
+    reason: str | None = None,
 ) -> DuplicateCounts:
     """Close each owner's links but the newest connection's, a chunk per transaction. Nothing is deleted in Nango.
+
+    reason: the operator's own, for the audit.
 
     Raises InvalidInput where no integration has the policy.
     """
     found = [place for place, _ in _found(database, policy)]
+    told = {"reason": reason} if reason is not None else {}
     with database.write() as session:
         begun = audit.record(
             session,
@@ -59,11 +68,12 @@ def supersede(
             subject="connections",
             now=clock(),
             outcome=AuditOutcome.BEGUN,
+            detail=told,
         )
     links: Counter[str] = Counter()
     for start in range(0, len(found), CHUNK):
         links += _close(database, policy, found[start : start + CHUNK], routes.current(database), clock=clock)
-    detail = {"owners": len(found), "links_closed": dict(links)}
+    detail = {**told, "owners": len(found), "links_closed": dict(links)}
     with database.write() as session:
         audit.conclude(session, begun, AuditOutcome.DONE, detail)
     return DuplicateCounts(len(found), links)

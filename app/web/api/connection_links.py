@@ -1,13 +1,15 @@
-"""Endpoints for the link between a connection and its owner: explained, closed, decided anew."""
+"""Endpoints for links between connections and owners: explained, closed, decided anew."""
 
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
 from app.domain.access import Scope
+from app.errors import Conflict, InvalidInput
 from app.ids import CONNECTION, show
-from app.services.linking import by_hand, explaining
+from app.services.linking import by_hand, explaining, supersede_existing
 from app.web.api.endpoint import Call, Endpoint, endpoint
+from app.web.api.problems import INVALID_INPUT
 from app.web.api.reading import identity
 
 
@@ -38,6 +40,21 @@ class Relinking(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     changed: bool
     reason: str | None
     asked: bool
+
+
+class SupersedeWanted(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    dry_run: Annotated[bool, Meta(description="Count, and change nothing.")] = False
+    expected: Annotated[int, Meta(ge=0, description="The `count` of the dry run: more by now is a 409.")] | None = None
+    reason: Annotated[str, Meta(min_length=1, max_length=500, description="Why, for the audit.")] | None = None
+
+
+class Superseded(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`count` links of `owners` are closed, or would be; `links`: by integration."""
+
+    dry_run: bool
+    owners: int
+    count: int
+    links: dict[str, int]
 
 
 @endpoint("GET /connections/{con_id}/explain", scope=Scope.VIEWER)
@@ -93,4 +110,42 @@ def relink_connection(call: Call, con_id: str) -> Relinking:
     )
 
 
-ENDPOINTS: Final[tuple[Endpoint, ...]] = (explain_connection, unlink_connection, relink_connection)
+@endpoint("POST /connections/supersede", scope=Scope.OPERATOR, problems=(INVALID_INPUT,))
+def supersede_connections(call: Call, body: SupersedeWanted) -> Superseded:
+    """Close the older links of owners with several connections, where the duplicates policy is `supersede`.
+
+    It is tried with `dry_run` first; the call that follows repeats its `count` in `expected`. Nothing is deleted in
+    Nango. Without such a policy there is nothing to close, and a call that is no dry run is a 422.
+    """
+    context = call.context
+    if body.dry_run and not context.policy.supersedes_any:
+        return Superseded(dry_run=True, owners=0, count=0, links={})
+    found = supersede_existing.count(context.database, context.policy)
+    if not body.dry_run:
+        _require_expected(found.links.total(), body.expected)
+        found = supersede_existing.supersede(
+            context.database,
+            context.policy,
+            context.routes,
+            reason=body.reason,
+            actor=call.actor,
+            clock=context.clock,
+        )
+    return Superseded(
+        dry_run=body.dry_run, owners=found.owners, count=found.links.total(), links=dict(sorted(found.links.items()))
+    )
+
+
+def _require_expected(count: int, expected: int | None) -> None:
+    if expected is None:
+        raise InvalidInput("give `expected`: the `count` that the same call answered with `dry_run`")
+    if count > expected:
+        raise Conflict(f"there are {count} by now, not {expected}: look again", found={"count": count})
+
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    explain_connection,
+    unlink_connection,
+    relink_connection,
+    supersede_connections,
+)

@@ -105,7 +105,9 @@ class Act:
         if self.notice is None:
             return self.back(parts)
         count = int(getattr(answer, self.count)) if self.count else None
-        return link(self.back(parts), **{notices.PARAMETER: notices.code(self.notice, count)})
+        back = self.back(parts)
+        done = link("", **{notices.PARAMETER: notices.code(self.notice, count)})
+        return f"{back}&{done[1:]}" if "?" in back else f"{back}{done}"
 
     def _page(self, visit: Visit, told: Told, form: Form, problems: Mapping[str, str], *, status: int) -> Response:
         return visit.page(

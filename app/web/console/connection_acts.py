@@ -10,14 +10,11 @@ from app.web.console.act_pages import REASON, Act, Field, Form, Parts, Told
 from app.web.console.calling import ask
 from app.web.console.connections import PATH, person_of
 from app.web.console.serving import ConsoleContext, Visit
+from app.wording import counted
 
 
 def _back(parts: Parts) -> str:
     return f"{PATH}/{parts['con_id']}"
-
-
-def _to_list(_parts: Parts) -> str:
-    return PATH
 
 
 def _about(found: Any, person: Mapping[str, str | None]) -> dict[str, Any]:
@@ -100,6 +97,14 @@ def _reason(form: Form) -> dict[str, Any]:
     return {"reason": reason}
 
 
+def whole_number(form: Form, name: str) -> int:
+    """The number of a field. Raises InvalidFields."""
+    text = form.get(name, "").strip()
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise InvalidFields([FieldFault(name, "number", "is not a whole number")])
+    return int(text)
+
+
 _FORCE: Final = Field(
     "force",
     "Renew",
@@ -107,7 +112,31 @@ _FORCE: Final = Field(
     choices=("true", "false"),
 )
 
+
+async def _tell_supersede(context: ConsoleContext, visit: Visit, _parts: Parts) -> Told:
+    found = await ask(context, visit, connection_links.supersede_connections, body={"dry_run": True})
+    if not found.count:
+        told = "There is nothing to close: no owner has several linked connections where the policy is `supersede`."
+        return Told((told,), possible=False)
+    what = f"{counted(found.count, 'link')} of {counted(found.owners, 'owner')} will be closed: {_EACH}"
+    expected = Field("expected", "Links to close", "Refused where there are more by then.", value=str(found.count))
+    return Told((what,), {"By integration": found.links}, (expected, REASON))
+
+
+_EACH: Final = "each owner keeps the newest connection to an integration. Nothing is deleted at Nango."
+
 ACTS: Final[Mapping[str, Act]] = {
+    f"{PATH}/supersede": Act(
+        connection_links.supersede_connections,
+        "Close older links of the same owners",
+        "Close the older links",
+        _tell_supersede,
+        lambda _: f"{PATH}?duplicates=true",
+        "links_superseded",
+        body=lambda form: {"expected": whole_number(form, "expected"), **_reason(form)},
+        is_danger=True,
+        count="count",
+    ),
     f"{PATH}/{{con_id}}/refresh": Act(
         connections.refresh_connection,
         "Refresh the credentials",

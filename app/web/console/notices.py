@@ -42,6 +42,7 @@ NOTICES: Final[Mapping[str, Notice]] = {
     "destination_removed": Notice("The destination is removed."),
     "integration_paused": Notice("The integration's refreshes are paused."),
     "integration_resumed": Notice("The integration's refreshes are resumed; {} of held plans follow.", "renewal"),
+    "links_superseded": Notice("{} closed; the newest connection of each owner has the link.", "link"),
     "metadata_set": Notice("The metadata is replaced at Nango."),
     "operator_added": Notice("The operator is added. A link lets them set a password."),
     "operator_changed": Notice("The operator is changed."),
