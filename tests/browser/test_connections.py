@@ -121,3 +121,16 @@ def test_an_act_that_cannot_be_done_says_why_and_keeps_what_was_typed(visit: Vis
     assert "has no API key" in visit.page.get_by_role("alert").inner_text()
     assert visit.page.locator("#reason").input_value() == "closed account"
     assert '"status": "active"' in installed.run("connections", "show", con, "--json")
+
+
+def test_the_reason_why_a_connection_is_not_linked_is_three_clicks_away(visit: Visitor, operator, con):
+    sign_in(visit, operator)
+    visit.opens("Connections")
+    follow(visit, "Without an owner here")
+    visit.sees("Connections", "connections-unlinked")
+    visit.page.get_by_role("link", name="lee@globex.example").first.click()
+    visit.page.wait_for_load_state("networkidle")
+    visit.sees("lee@globex.example", "connection-not-linked")
+    told = visit.page.locator("main").inner_text()
+    assert "name a user by the e-mail" in told
+    assert "waylink users add" in told

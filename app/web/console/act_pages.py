@@ -81,7 +81,7 @@ class Act:
     async def show(self, context: ConsoleContext, visit: Visit) -> Response:
         """The page before the act."""
         told = await self.tell(context, visit, visit.request.path_params)
-        return self._page(visit, told, dict(visit.request.query_params), {}, status=200)
+        return self._page(visit, told, {}, {}, status=200)
 
     async def do(self, context: ConsoleContext, visit: Visit) -> Response:
         """Carry the act out, and lead back."""
@@ -141,10 +141,6 @@ def pages_of(acts: Mapping[str, Act]) -> dict[str, PageFunction]:
     for path, act in acts.items():
         found |= {f"GET {path}": act.show, f"POST {path}": act.do}
     return found
-
-
-async def nothing_to_tell(_context: ConsoleContext, _visit: Visit, _parts: Parts) -> Told:
-    return Told()
 
 
 def telling(*sentences: str, fields: Sequence[Field] = ()) -> Callable[[ConsoleContext, Visit, Parts], Any]:

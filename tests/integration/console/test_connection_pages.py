@@ -181,7 +181,7 @@ def test_a_reconnect_link_is_shown_once(console, con):
     assert "Shown once." in page.text
     assert page.html.count('value="http') == 1
     assert page.answer.headers["cache-control"] == "no-store"
-    assert "end_user_id" in page.text
+    assert "end_user_id" in page.html
     [(_, _, detail)] = audited(console, "session.recreated")
     assert set(detail) == {"keys"}
 
