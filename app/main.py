@@ -25,8 +25,9 @@ from app.config.effective import effective
 from app.config.settings import Settings
 from app.db.engine import connect
 from app.db.schema_version import require_current_unless_away
+from app.runtime.notifications import notifying, tester_of
 from app.runtime.signs_of_life import SignsOfLife
-from app.runtime.status_of import running
+from app.runtime.status_of import look_of, running
 from app.runtime.wiring import budget_of, clients_of, definition_context, lives_of, policy_of, provider_of, traces_of
 from app.services.events.intake import STATEMENT_SECONDS, writers_for
 from app.services.liveness.reporter import Reporter
@@ -94,7 +95,7 @@ def create_app(settings: Settings, *, metrics_on: socket.socket | None = None) -
     counts = CountsWriter(database, pulse.kind, utc_now)
     answering, canaries = Answering(pulse, store), Canaries(database, store, settings.canary_every, utc_now)
     also = (counts.write, FigureRecorder(database, utc_now).record, canaries.begin)
-    signs = SignsOfLife(Reporter(database, pulse, also), settings.data_dir)
+    signs = SignsOfLife(Reporter(database, pulse, also), settings.data_dir, notifying(settings, look_of(settings)))
     record = IngestRecord(database, settings.environments, utc_now, store)
     webhooks = WebhookEndpoint(settings.environments, store, record, BodyReader(settings.body_limit_bytes), utc_now)
     api = _api(settings, hints)
@@ -176,6 +177,7 @@ def _api(settings: Settings, hints: Hints) -> Api:
         installation=partial(running, settings),
         settings=effective(settings),
         status_database=looks,
+        tester=tester_of(settings),
     )
     browsers = Browsers(settings.console_url)
     authenticator = Authenticator(looks, context.clock, browsers, lives_of(settings))

@@ -120,6 +120,9 @@ ANSWERS_LOST = Counter(
     "waylink_answers_lost_total", "Webhooks whose answer was not written whole, or not 202: Nango sends them again."
 )
 SPANS = Counter("waylink_spans_total", "Spans of traces that were sent to the collector, or lost.", ["outcome"])
+NOTIFICATIONS = Counter(
+    "waylink_notifications_total", "Attempts to send a notification, by channel and outcome.", ["channel", "outcome"]
+)
 HINTS_LOST = Counter("waylink_hints_lost_total", "Messages the internal broker did not take; the sweep sends them.")
 
 

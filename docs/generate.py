@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from app.cli.main import waylink
-from app.config import waylink_toml
+from app.config import notify_entries, waylink_toml
 from app.config.settings import Settings
 
 FOLDER = Path(__file__).parent
@@ -111,6 +111,39 @@ TABLES: tuple[tuple[str, type[BaseModel], dict[str, str]], ...] = (
             "entry whose group they are in.",
             "team": "The team, for the role `team`.",
             "credentials": "`true`: they may read live credentials of connections.",
+        },
+    ),
+    (
+        "[notify]",
+        notify_entries.NotifyEntry,
+        {
+            "installation": "The name of this installation in [notifications](notifications.md). Unset: the host of "
+            "`WAYLINK_CONSOLE_URL` or `WAYLINK_PUBLIC_URL`, or this machine's name.",
+            "channels": "A table of its own for each: `[notify.channels.<name>]`.",
+        },
+    ),
+    (
+        "[notify.channels.<name>]",
+        notify_entries.ChannelEntry,
+        {
+            "kind": "How it is told: `webhook`, `slack` or `email`.",
+            "url": "Webhook: where messages are posted, as for [HTTP destinations](routes.md#http-destinations).",
+            "url_env": "Name of the variable that holds the URL. Slack: this or `url_file`, as it is a secret.",
+            "url_file": "File that holds it. Read anew for each message.",
+            "secret_env": "Webhook: name of the variable that holds the signing secret (`whsec_…`).",
+            "secret_file": "File that holds it. Read anew for each message.",
+            "server": "E-mail: host and port of the mail server, such as `smtp.example:587`.",
+            "security": "E-mail: `starttls`, `tls` (from the first byte on, port 465) or `none`. The server is "
+            "verified by the public authorities and those of `WAYLINK_DESTINATION_CA_FILE`.",
+            "user": "E-mail: the user to sign in as. Unset: no sign-in.",
+            "password_env": "E-mail: name of the variable that holds the password. Needs TLS.",
+            "password_file": "File that holds it. Read anew for each message.",
+            "sender": "E-mail: the address that messages come from.",
+            "recipients": "E-mail: the addresses that they go to, up to 50.",
+            "levels": '`["red"]`, `["hint"]` or both: what of the [status](operations.md#health) it is told of.',
+            "checks": 'The checks it is told of: kinds or ids, such as `"destination-failing"`, or their beginning, '
+            'such as `"refreshes-*"`.',
+            "after": "How long a check has to be red, or well again, before it is told, from `0` to `1d`.",
         },
     ),
     (
@@ -310,6 +343,9 @@ def _default(field: FieldInfo) -> str:
         return "unset"
     if isinstance(value, timedelta):
         return f"`{value.total_seconds():.0f}s`"
+    if isinstance(value, tuple):
+        words = ", ".join(f'"{one}"' for one in value)
+        return f"`[{words}]`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

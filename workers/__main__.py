@@ -16,8 +16,10 @@ from app.config.settings import Settings
 from app.errors import WaylinkError, refuse
 from app.runtime.file_limit import raise_file_limit
 from app.runtime.interpreter import collect_rarely
+from app.runtime.notifications import notifying
 from app.runtime.private_files import create_privately
 from app.runtime.signs_of_life import reporting
+from app.runtime.status_of import look_of
 from app.services.delivery.loop import DeliveryLoop
 from app.telemetry import configure_logs
 from workers.celery import IO_THREADS, make_beat, make_worker
@@ -46,7 +48,8 @@ def run(kind: str) -> None:
     worker = make_worker(settings, kind=kind)
     collect_rarely()
     traces = closing(worker.traces) if worker.traces is not None else nullcontext()
-    with traces, reporting(worker.reporter, settings.data_dir), delivering(worker.deliveries):
+    threads = notifying(settings, look_of(settings))
+    with traces, reporting(worker.reporter, settings.data_dir, threads), delivering(worker.deliveries):
         worker.app.worker_main(
             [
                 "--quiet",
@@ -56,7 +59,7 @@ def run(kind: str) -> None:
                 f"--loglevel={settings.log_level}",
                 "--without-gossip",
                 "--without-mingle",
-                "--without-heartbeat",
+                *([] if settings.celery_monitoring else ["--without-heartbeat"]),
             ]
         )
 

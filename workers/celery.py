@@ -68,6 +68,7 @@ def make_worker(settings: Settings, *, kind: str) -> Worker:
     policy, routes, clients = policy_of(settings), RouteCache(), clients_of(settings)
     hints, teams = Hints(Broker.at("internal", settings.broker)), Broker.at("teams", settings.team_broker)
     app = make_celery(settings.broker)
+    app.conf.worker_enable_remote_control = settings.celery_monitoring
     is_io = kind == "io"
     pulse = Pulse(ProcessKind(kind), (CONSUMER, DELIVERIES), pool_size=IO_THREADS if is_io else None)
     app.task_cls = cast("Any", _answering(PatientTask, pulse))

@@ -50,6 +50,10 @@ COMMANDS: Final = {
         "app.cli.migrating:migrate",
         "Bring the database up to date, then add and change what waylink.toml defines.",
     ),
+    "notify": (
+        "app.cli.notify:notify",
+        "List the channels of notifications; `waylink notify test` sends a message to them.",
+    ),
     "operator": (
         "app.cli.operators:operator",
         "Add, list and change operators, who sign in at the console.",

@@ -25,9 +25,22 @@ SecretsByDestination = Mapping[tuple[str, str], ConfiguredSecrets]  # by team an
 
 
 def configured_secret(
-    where: str, variable: str | None, file: Path | None, environ: Mapping[str, str], problems: list[Problem]
+    where: str,
+    variable: str | None,
+    file: Path | None,
+    environ: Mapping[str, str],
+    problems: list[Problem],
+    *,
+    blanks: bool = False,
 ) -> SecretStr | None:
-    """The secret in a variable or file; None where neither is named. Faults are appended to `problems`."""
+    """The secret in a variable or file; None where neither is named. Faults are appended to `problems`.
+
+    blanks: single blanks may stand within it, as in passwords that are shown in groups.
+    """
+
+    def misfit_of(value: str) -> str | None:
+        return misfit_in_url(value.replace(" ", "") if blanks else value)
+
     if file is not None:
         try:
             value = unwrapped(read_text(file))
@@ -35,7 +48,7 @@ def configured_secret(
             why = unreadable.strerror if isinstance(unreadable, OSError) else unreadable
             problems.append(Problem(f"{where}_file", f"{file} cannot be read: {why}"))
             return None
-        if wrong := misfit_in_url(value) if value else "is empty":
+        if wrong := misfit_of(value) if value else "is empty":
             problems.append(Problem(f"{where}_file", f"{file}: {wrong}"))
         return SecretStr(value)
     if variable is None:
@@ -45,6 +58,6 @@ def configured_secret(
         what = f"the variable {variable} is not set: set it, or name a file by {where.rpartition('.')[2]}_file"
         problems.append(Problem(f"{where}_env", what))
         return None
-    if wrong := misfit_in_url(value):
+    if wrong := misfit_of(value):
         problems.append(Problem(f"{where}_env", f"the variable {variable}: {wrong}"))
     return SecretStr(value)

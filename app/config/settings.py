@@ -88,6 +88,12 @@ class Settings(OperatorSettings, LogSettings, SealingSettings, NangoSettings):
         "`OTEL_EXPORTER_OTLP_…` name. Needs the extra `traces`.",
         examples=["true"],
     )
+    celery_monitoring: bool = Field(
+        False,
+        description="Let Flower and other monitors of Celery see the workers: remote control, heartbeats and, while a "
+        "monitor asks for them, events of tasks.",
+        examples=["true"],
+    )
     sandbox_port: int = Field(
         3003, ge=1, le=65535, description="Port of the sandbox that `waylink up` starts.", examples=["3003"]
     )

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from app.config.durations import duration
+from app.config.notify_entries import NotifyEntry
 from app.config.refresh_entries import MOST_TABLES, RefreshEntry
 from app.domain.access import GroupRights, Rights, Role
 from app.domain.definitions import DefinedNames, wrong_destination, wrong_job, wrong_name
@@ -226,6 +227,7 @@ class ConfigFile(_Strict):
     refresh_providers: dict[str, RefreshEntry] = Field(default_factory=dict, max_length=MOST_TABLES)
     duplicates: dict[str, DuplicatesPolicy] = Field(default_factory=dict)
     operators: OperatorsEntry = Field(default_factory=OperatorsEntry)
+    notify: NotifyEntry = Field(default_factory=NotifyEntry)
 
     @property
     def names(self) -> DefinedNames:

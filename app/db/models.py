@@ -771,6 +771,37 @@ class IdempotentCall(Base):
     answer: Mapped[str | None]  # JSON
 
 
+class NotificationChannel(Base):
+    """A channel of notifications: the message that is under way to it, and how the last ones fared."""
+
+    __tablename__ = "notification_channels"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    looked_at: Mapped[datetime]  # when the checks were last looked at for it
+    message_id: Mapped[str | None]  # of the message under way; None: there is none
+    message: Mapped[dict[str, Any] | None] = mapped_column(JsonText(dict))
+    attempts: Mapped[int]  # of that message
+    next_at: Mapped[datetime]
+    failures: Mapped[int]  # in a row
+    failing_since: Mapped[datetime | None]
+    error: Mapped[str | None]  # of the last failure
+    sent_at: Mapped[datetime | None]  # when a message was last taken
+
+
+class NotificationCheck(Base):
+    """A check that is not well, or was not a moment ago, as one channel knows it (`app.domain.notifying.Watched`)."""
+
+    __tablename__ = "notification_checks"
+
+    channel: Mapped[str] = mapped_column(primary_key=True)
+    check_id: Mapped[str] = mapped_column(primary_key=True)
+    level: Mapped[str]
+    since: Mapped[datetime]
+    well_since: Mapped[datetime | None]
+    told: Mapped[str | None]  # the level that the channel was told; None: none
+    facts: Mapped[dict[str, Any]] = mapped_column(JsonText(dict))  # name, value, cause and repair
+
+
 class Rejection(Base):
     """Rejected deliveries, a row per minute, environment and cause, so that a flood writes few rows.
 

@@ -63,6 +63,7 @@ class CheckKind(StrEnum):
     RECONCILE = "reconcile"
     RETENTION = "retention"
     ACTS = "acts-without-an-end"
+    NOTIFICATIONS = "notifications"
 
 
 @dataclass(frozen=True, slots=True)

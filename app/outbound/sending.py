@@ -1,4 +1,4 @@
-"""Send one job by signed HTTP: a POST, its answer's status and the beginning of its body.
+"""Send one job or notification by HTTP: a POST, its answer's status and the beginning of its body.
 
 Bounded in every way: time, sizes, redirects (none).
 """
@@ -6,7 +6,7 @@ Bounded in every way: time, sizes, redirects (none).
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -32,11 +32,15 @@ _Exchange = tuple[PooledConnection, Response]
 
 @dataclass(frozen=True, slots=True)
 class HttpTarget:
-    """An HTTP destination. `keys`: signing keys, several during a rotation. `timeout`: seconds per attempt."""
+    """An HTTP destination. `keys`: signing keys, several during a rotation. `timeout`: seconds per attempt.
+
+    `unsigned`: its URL is a secret that says who sends, as those of chat rooms are.
+    """
 
     url: str
     keys: Sequence[bytes] = field(repr=False)
     timeout: float = TIMEOUT
+    unsigned: bool = False
 
 
 class HttpSender:
@@ -61,14 +65,15 @@ class HttpSender:
     async def send(
         self, target: HttpTarget, *, message_id: str, body: bytes, traceparent: str | None = None
     ) -> DeliveryAnswer:
-        """POST a body, signed with the current time. Failures are answers too; only cancelling raises.
+        """POST a body, signed with the current time unless its target is not. Failures are answers too; only
+        cancelling raises.
 
         traceparent: well formed, as the value of a header.
 
         Takes at most the target's timeout, connecting included, and BODY_SECONDS.
         """
         started = time.monotonic()
-        if not target.keys:
+        if not target.keys and not target.unsigned:
             return _failed(
                 Failure.REFUSED, "it has no signing secret that can be read, and nothing leaves unsigned", started
             )
@@ -102,7 +107,9 @@ class HttpSender:
     def _request(
         self, opening: str, target: HttpTarget, message_id: str, body: bytes, traceparent: str | None
     ) -> bytes:
-        signed = signed_headers(body, message_id=message_id, timestamp=int(self._clock()), keys=target.keys)
+        signed: Mapping[str, str] = {}
+        if not target.unsigned:
+            signed = signed_headers(body, message_id=message_id, timestamp=int(self._clock()), keys=target.keys)
         if traceparent is not None:
             signed = {**signed, HEADER: traceparent}
         rest = "".join(f"{name}: {value}\r\n" for name, value in signed.items())

@@ -1,13 +1,20 @@
 """The configuration as the checks of Waylink's status see it."""
 
+from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 
+from app.clock import utc_now
 from app.config.loading import Diagnosis, diagnose, usable
 from app.config.settings import Settings
 from app.config.settings_groups import BrokerSettings
+from app.db.engine import connect
+from app.domain.status import Check
+from app.runtime.notifications import channels_of
 from app.runtime.wiring import policy_of, sealer_of
 from app.services.status.brokers import INTERNAL, TEAM
 from app.services.status.installation import DefinitionFile, Installation
+from app.services.status.report import report
 
 
 def diagnosed(*, warn: bool) -> Installation:
@@ -19,6 +26,16 @@ def diagnosed(*, warn: bool) -> Installation:
 def running(settings: Settings) -> Installation:
     """The installation that a process runs, with the faults that variables and files have now."""
     return _installation(settings, diagnose(warn=False), has_brokers=True)
+
+
+def look_of(settings: Settings) -> Callable[[], list[Check]]:
+    """A function that makes the report of the installation that a process runs, over a connection of its own."""
+
+    def look() -> list[Check]:
+        with closing(connect(settings.database, pool_size=1)) as database:
+            return report(database, running(settings), now=utc_now())
+
+    return look
 
 
 def _installation(settings: Settings, found: Diagnosis, *, has_brokers: bool) -> Installation:
@@ -34,5 +51,6 @@ def _installation(settings: Settings, found: Diagnosis, *, has_brokers: bool) ->
         reconcile_every=settings.reconcile_every or timedelta(0),
         keep_events=settings.keep_events or None,
         keep_refreshes=settings.keep_refreshes or None,
+        channels=channels_of(settings),
         nango_requests_per_minute=settings.nango_requests_per_minute,
     )

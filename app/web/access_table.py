@@ -228,6 +228,8 @@ API: Final[Mapping[str, Needs]] = {
     "POST /jobs/{job_id}/cancel": _CHANGE_OWN,
     "POST /jobs/{job_id}/redeliver": _CHANGE_OWN,
     "POST /jobs/{job_id}/retry": _CHANGE_OWN,
+    "GET /notifications": _READ,
+    "POST /notifications/test": _CHANGE,
     "GET /operators": _CHANGE,
     "POST /operators": _CHANGE,
     "DELETE /operators/{name}": _CHANGE,

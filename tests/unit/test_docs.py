@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from app import errors
 from app.cli.main import waylink
 from app.cli.send import sample_names
-from app.config import waylink_toml
+from app.config import notify_entries, waylink_toml
 from app.config.settings import Settings
 from app.domain.access import Scope
 from app.domain.acknowledging import AckKind
@@ -87,7 +87,18 @@ WORDS: tuple[type[StrEnum], ...] = (
     RunOutcome,
 )
 WITH_COMMANDS = {
-    f"{page}.md" for page in ("operations", "routes", "people", "reconcile", "sandbox", "webhooks", "deploy")
+    f"{page}.md"
+    for page in (
+        "operations",
+        "runbook",
+        "notifications",
+        "routes",
+        "people",
+        "reconcile",
+        "sandbox",
+        "webhooks",
+        "deploy",
+    )
 }
 CODE = sorted(
     path
@@ -121,7 +132,12 @@ METRICS = {
     (shape.name + "_total" * (shape.kind == Kind.COUNTER), shape.kind.value, shape.labels)
     for shape in own_counts.METRICS
 } | {(gauge.name, "gauge", gauge.labels) for gauge in GAUGES}
-MODELS = [model for model in vars(waylink_toml).values() if isinstance(model, type) and issubclass(model, BaseModel)]
+MODELS = [
+    model
+    for module in (waylink_toml, notify_entries)
+    for model in vars(module).values()
+    if isinstance(model, type) and issubclass(model, BaseModel)
+]
 
 
 @pytest.mark.parametrize(("page", "make"), [("settings.md", "settings_page"), ("cli.md", "cli_page")])
@@ -141,7 +157,10 @@ def test_every_setting_is_documented_with_its_help():
 def test_every_key_of_the_file_is_documented():
     page = WRITTEN[DOCS / "settings.md"]
     assert waylink_toml.RouteEntry in MODELS
-    tables = {"environments", "teams", "destinations", "routes", "directory", "refresh", "duplicates", "operators"}
+    tables = {
+        "environments", "teams", "destinations", "routes", "directory", "refresh", "duplicates", "operators", "notify",
+        "channels",
+    }  # fmt: skip
     for model in MODELS:
         for name in model.model_fields:
             assert (f"[{name}" in page or f".{name}." in page) if name in tables else f"`{name}`" in page, name
@@ -235,7 +254,7 @@ def test_the_runbook_has_a_heading_for_every_check_that_may_be_red_and_for_no_ot
         for kind in re.findall(r"`([^`]+)`", check)
         if re.search(r"\bred\b", when)
     }
-    part = page.partition("\n## When a check is red\n")[2].partition("\n## ")[0]
+    part = WRITTEN[DOCS / "runbook.md"].partition("\n## When a check is red\n")[2].partition("\n## ")[0]
     headings = "\n".join(re.findall(r"^### (.+)$", part, re.MULTILINE))
     assert set(re.findall("`([^`]+)`", headings)) == red
 

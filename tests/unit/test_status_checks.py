@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from app.cli.main import waylink
 from app.cli.status_screen import screen
 from app.config.nango_environment import Environment, SigningKeys, key_name
-from app.db.models import Rejection, SigningKeyUse
+from app.db.models import NotificationChannel, Rejection, SigningKeyUse
 from app.db.read.canary import StageAge
 from app.db.read.destination_troubles import Trouble
 from app.db.read.figures import AT_MOST, EventFigures, HeldEvents, JobFigures
@@ -26,6 +26,7 @@ from app.db.reconciliations import Run
 from app.domain.arrivals import Silence
 from app.domain.definitions import DefinedNames
 from app.domain.liveness import ProcessKind, ProcessState, Work
+from app.domain.notifying import Channel, ChannelKind, Endpoint, Rules
 from app.domain.refreshing.keeping import GroupKey
 from app.domain.status import Check, CheckKind, Level, headline, in_order
 from app.errors import NangoRateLimited, NangoUnavailable, Problem
@@ -37,6 +38,7 @@ from app.services.refreshing.lateness import Lateness
 from app.services.status import environments, report
 from app.services.status.destinations import Troubles
 from app.services.status.installation import Installation
+from app.services.status.notifications import Notified
 from app.services.status.processes import Processes
 from app.services.status.reconciling import Runs
 from app.services.status.refreshes import Refreshes
@@ -127,6 +129,7 @@ WELL = Facts(
     webhooks=Webhooks([], {("default", key_name(key)): use(key) for key in (KEY, NEW_KEY)}, {}, {"default": NOW}),
     reconciling={"default": Runs(run_of(), run_of())},
     upkeep=Upkeep({"events": Retained(30 * DAY, NOW)}, [], "", 0, None),
+    notified=Notified({}, NOW),
 )
 
 
@@ -147,7 +150,18 @@ def retained(ended_at=None, oldest_at=None):
     return changed("upkeep", retained={"events": Retained(30 * DAY, ended_at, oldest_at)})
 
 
-INSTALLED = installed(canary_every=timedelta(seconds=15))
+def channel(*, fault=""):
+    place = None if fault else Endpoint("https://hooks.example", b"k")
+    return Channel(name="default", kind=ChannelKind.WEBHOOK, rules=Rules(), place=place, fault=fault)
+
+
+def notified(*, looked_at=NOW, **changes):
+    facts = {"attempts": 0, "next_at": NOW, "failures": 0, "failing_since": NOW - HOUR, "error": "answered 500"}
+    row = NotificationChannel(name="default", looked_at=NOW, **facts | changes)
+    return replace(WELL, notified=Notified({"default": row}, looked_at))
+
+
+INSTALLED = installed(canary_every=timedelta(seconds=15), channels=[channel()])
 PUBLIC = "https://waylink.example.com"
 BY_HAND = {"failing_since": None, "disabled_at": NOW, "disabled_reason": "tidying"}
 UNUSED = {
@@ -273,6 +287,9 @@ RED = [
     Fault("retention:events", retained(oldest_at=NOW - 32 * DAY), cause="none was deleted"),
     Fault("secrets", changed("upkeep", unreadable=["broker URL of crm/jobs"]), cause="does not open"),
     Fault("secrets", changed("upkeep", no_key="WAYLINK_SECRET_KEY: is needed"), cause="is needed"),
+    Fault("notifications:default", notified(failures=2), cause="2 attempts failed: answered 500"),
+    Fault("notifications:default", installation=installed(channels=[channel(fault="KEY is not set")]), cause="KEY"),
+    Fault("notifications", notified(looked_at=NOW - 3 * MINUTE), cause="no process has looked"),
 ]
 HINTS = [
     Fault("process:io@h1/8", running(process(IO, pid=8, state=SILENT, written_seconds=4000.0))),
@@ -376,6 +393,8 @@ def test_every_kind_of_check_has_a_fault_that_these_tests_know():
         replace(WELL, reconciling={"default": Runs(run_of(outcome=None, next_at=NOW - MINUTE), None)}),
         retained(ended_at=NOW - 5 * HOUR),
         retained(oldest_at=NOW - 30 * DAY),
+        notified(failures=1),
+        notified(looked_at=NOW - MINUTE),
         changed(
             "webhooks",
             uses={

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from app.config.nango_environment import Environments
 from app.domain.definitions import DefinedNames
+from app.domain.notifying import Channel
 from app.errors import Problem
 from app.sealing import Sealer
 from app.services.policy import Policy
@@ -38,6 +39,7 @@ class Installation:
     reconcile_every: timedelta = timedelta(0)
     keep_events: timedelta | None = None
     keep_refreshes: timedelta | None = None
+    channels: Sequence[Channel] = ()  # of notifications
     nango_requests_per_minute: int
 
     @property

@@ -25,6 +25,7 @@ from app.services.status import (
     canary,
     destinations,
     environments,
+    notifications,
     processes,
     reconciling,
     refreshes,
@@ -35,6 +36,7 @@ from app.services.status import (
 )
 from app.services.status.destinations import Troubles
 from app.services.status.installation import Installation
+from app.services.status.notifications import Notified
 from app.services.status.processes import Processes
 from app.services.status.reconciling import Runs
 from app.services.status.refreshes import Refreshes
@@ -65,6 +67,7 @@ class Facts:
     webhooks: Webhooks
     reconciling: dict[str, Runs]
     upkeep: Upkeep
+    notified: Notified
     lock_holders: Sequence[int] = ()  # process ids of PostgreSQL's sessions that lock a table
 
 
@@ -111,6 +114,7 @@ def read(session: Session, installation: Installation, *, dialect: str, now: dat
         reconciling=reconciling.read(session, installation),
         upkeep=upkeep.read(session, installation, now=now),
         lock_holders=lock_holders(session) if trouble == LOCKED else (),
+        notified=notifications.read(session),
     )
 
 
@@ -127,6 +131,7 @@ def checks(facts: Facts, installation: Installation, *, now: datetime) -> Iterat
     yield from environments.checks(installation)
     yield from reconciling.checks(facts.reconciling, installation, now=now)
     yield from upkeep.checks(facts.upkeep, now=now)
+    yield from notifications.checks(facts.notified, installation.channels, now=now)
 
 
 def configuration_checks(installation: Installation) -> Iterator[Check]:

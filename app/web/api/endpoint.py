@@ -19,6 +19,7 @@ from app.services.connections.operations import Operations
 from app.services.definitions.destination_alerts import Alerts
 from app.services.definitions.destinations import DefinitionContext
 from app.services.nango_clients import NangoClients
+from app.services.notifying.testing import ChannelTester
 from app.services.policy import Policy
 from app.services.routing.cache import RouteCache
 from app.services.status.installation import Installation
@@ -47,6 +48,7 @@ class Context:
     installation: Callable[[], Installation] | None = None  # the configuration as it is now, for the status
     status_database: Database | None = None  # with short limits, for the status; None: `database`
     settings: Sequence[Mapping[str, Any]] = ()  # in force, without secrets
+    tester: ChannelTester | None = None  # of the channels of notifications
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,6 +211,8 @@ COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "teams": (("--removed",), LISTING),
     "teams add": (("No",), LISTING),
     "teams remove": (("absent",), LISTING),
+    "notify": ((), DATABASE | FILES),
+    "notify test": ((), DATABASE | FILES),
     "operator add": (("No", "--role", "viewer"), LISTING | PORT),
     "operator disable": (("absent",), LISTING),
     "operator enable": (("absent",), LISTING),
