@@ -11,7 +11,7 @@ from app.web.api.event_actions import Replayed, ReplayWanted
 from app.web.console import notices
 from app.web.console.events import PATH
 from app.web.console.rendering import link, see_other
-from app.web.console.serving import ConsoleContext, Visit
+from app.web.console.serving import ConsoleContext, Visit, read_as
 
 _AGAIN: Final = "yes"
 
@@ -52,5 +52,5 @@ async def _run(context: ConsoleContext, visit: Visit, wanted: ReplayWanted) -> R
 
 
 def _wanted(routes: str | None, again: str | None, *, dry_run: bool) -> ReplayWanted:
-    """Raises ValueError for routes that there are not."""
-    return ReplayWanted(routes=Routes(routes or Routes.NOW), again=again == _AGAIN, dry_run=dry_run)
+    """Raises FormNotRead for routes that there are not."""
+    return ReplayWanted(routes=read_as(Routes, routes or Routes.NOW), again=again == _AGAIN, dry_run=dry_run)

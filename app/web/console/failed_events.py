@@ -17,7 +17,7 @@ from app.web.console.fields import REFUSALS, Fields, Filter, Problems, given_in
 from app.web.console.job_actions import NO_REASON
 from app.web.console.jobs import FOR_TIME
 from app.web.console.rendering import link, see_other
-from app.web.console.serving import ConsoleContext, Visit
+from app.web.console.serving import ConsoleContext, Visit, read_as
 
 FIELDS: Final = Fields(
     EventFilter,
@@ -47,7 +47,9 @@ async def retry_events(context: ConsoleContext, visit: Visit) -> Response:
     if not reason:
         return await again(problem=NO_REASON, status=422)
     try:
-        body = EventsToRetry(filter=FIELDS.read(given), limit=MOST, expected=int(expected), reason=reason[:500])
+        body = EventsToRetry(
+            filter=FIELDS.read(given), limit=MOST, expected=read_as(int, expected), reason=reason[:500]
+        )
         done = await context.rows.run(partial(event_actions.retry_events.run, visit.call(context), body=body))
     except Conflict as changed:
         return await again(problem=str(changed), status=409)
@@ -67,7 +69,9 @@ async def acknowledge_events(context: ConsoleContext, visit: Visit) -> Response:
     reason = form.get("reason", "").strip()
     if not reason:
         return await _acknowledgement(context, visit, problem=NO_REASON, status=422)
-    body = AcknowledgementWanted(kind=AckKind.EVENTS, note=reason[:500], expected=int(form.get("expected", "")))
+    body = AcknowledgementWanted(
+        kind=AckKind.EVENTS, note=reason[:500], expected=read_as(int, form.get("expected", ""))
+    )
     try:
         done = await context.rows.run(partial(acknowledge.run, visit.call(context), body=body))
     except Conflict as changed:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
@@ -11,7 +12,7 @@ from app.errors import InvalidInput, WaylinkError
 from app.web.api.problems import ApiRefusal, refusal_for
 from app.web.api.reading import read_query
 from app.web.console.notices import PARAMETER
-from app.web.console.serving import Visit
+from app.web.console.serving import Visit, read_as
 
 MAX_PAIRS: Final = 100  # of a query
 Problems = Mapping[str, str]  # by the name of the field; under the empty name those of no field
@@ -110,8 +111,8 @@ REFUSALS: Final = (WrongFilter, ApiRefusal, WaylinkError)
 
 
 def given_in(visit: Visit) -> dict[str, str]:
-    """The query of the page's URL, without empty values and the code of a notice."""
-    pairs = parse_qsl(visit.request.url.query, max_num_fields=MAX_PAIRS)
+    """The query of the page's URL, without empty values and the code of a notice. Raises FormNotRead."""
+    pairs = read_as(partial(parse_qsl, max_num_fields=MAX_PAIRS), visit.request.url.query)
     return {name: value.strip() for name, value in pairs if value.strip() and name != PARAMETER}
 
 

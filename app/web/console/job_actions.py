@@ -16,7 +16,7 @@ from app.web.console import notices
 from app.web.console.fields import REFUSALS, Fields, Filter, Problems, given_in
 from app.web.console.jobs import FOR_DESTINATION, FOR_EVENT, FOR_ROUTE, FOR_TIME, PATH
 from app.web.console.rendering import link, see_other
-from app.web.console.serving import ConsoleContext, Visit
+from app.web.console.serving import ConsoleContext, Visit, read_as
 
 NO_REASON: Final = "Give a reason: the audit records it."
 FIELDS: Final = Fields(
@@ -45,7 +45,7 @@ _RENAMED: Final = {"since": "created_since"}  # a filter of the list, and its na
 async def preview_jobs(context: ConsoleContext, visit: Visit) -> Response:
     """The jobs that an act would take, with their number; the filters can be changed."""
     given = {_RENAMED.get(name, name): value for name, value in given_in(visit).items()}
-    action = _action(given.pop("act", JobAction.RETRY))
+    action = read_as(JobAction, given.pop("act", JobAction.RETRY))
     given.pop("cursor", None)
     given.pop("limit", None)
     return await _preview(context, visit, action, given)
@@ -54,12 +54,16 @@ async def preview_jobs(context: ConsoleContext, visit: Visit) -> Response:
 async def act_on_jobs(context: ConsoleContext, visit: Visit) -> Response:
     """Carry out an act on the jobs of the preview; where more match by now, show the preview anew."""
     given = {name: value.strip() for name, value in (await visit.form()).items() if value.strip()}
-    action, reason, expected = _action(given.pop("act", "")), given.pop("reason", ""), given.pop("expected", "")
+    action, reason, expected = (
+        read_as(JobAction, given.pop("act", "")),
+        given.pop("reason", ""),
+        given.pop("expected", ""),
+    )
     again = partial(_preview, context, visit, action, given, reason=reason)
     if not reason:
         return await again(problem=NO_REASON, status=422)
     try:
-        body = JobsToActOn(filter=FIELDS.read(given), limit=MOST, expected=int(expected), reason=reason[:500])
+        body = JobsToActOn(filter=FIELDS.read(given), limit=MOST, expected=read_as(int, expected), reason=reason[:500])
         done = await context.rows.run(partial(_ACTS[action].run, visit.call(context), body=body))
     except Conflict as changed:
         return await again(problem=str(changed), status=409)
@@ -81,7 +85,7 @@ async def acknowledge_jobs(context: ConsoleContext, visit: Visit) -> Response:
     if not reason:
         return await _acknowledgement(context, visit, destination, problem=NO_REASON, status=422)
     body = AcknowledgementWanted(
-        kind=AckKind.JOBS, destination=destination, note=reason[:500], expected=int(form.get("expected", ""))
+        kind=AckKind.JOBS, destination=destination, note=reason[:500], expected=read_as(int, form.get("expected", ""))
     )
     try:
         done = await context.rows.run(partial(acknowledge.run, visit.call(context), body=body))
@@ -144,8 +148,3 @@ def _of_list(given: Mapping[str, str]) -> dict[str, str]:
     """The filters that the list has, too."""
     names = {to: name for name, to in _RENAMED.items()}
     return {names.get(name, name): value for name, value in given.items() if name != "ended_since"}
-
-
-def _action(text: str) -> JobAction:
-    """Raises ValueError, for which the form cannot be read."""
-    return JobAction(text)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from starlette.requests import Request
@@ -43,6 +43,19 @@ MAX_OWN: Final = 4  # sign-ins of one address at the same time
 HASHING_THREADS: Final = 2  # each takes 64 MiB
 
 log = get_logger(__name__)
+Read = TypeVar("Read")
+
+
+class FormNotRead(Exception):
+    """A form, or a link of a page, that is not as the console writes it."""
+
+
+def read_as(kind: Callable[[str], Read], text: str) -> Read:
+    """A field that the console wrote itself, such as a number of rows. Raises FormNotRead."""
+    try:
+        return kind(text)
+    except ValueError:
+        raise FormNotRead from None
 
 
 @dataclass(slots=True)
@@ -141,11 +154,14 @@ class Visit:
         }
 
     async def form(self, limit: int = FORM_LIMIT) -> dict[str, str]:
-        """The fields of a form of `limit` bytes at most; of repeated ones the first. Raises Refusal, ValueError."""
+        """The fields of a form of `limit` bytes at most; of repeated ones the first. Raises Refusal, FormNotRead."""
         if self.request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
-            raise ValueError("no form")
+            raise FormNotRead
         content = await read_content(self.request, limit)
-        pairs = parse_qsl(content.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
+        try:
+            pairs = parse_qsl(content.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
+        except ValueError:
+            raise FormNotRead from None
         return dict(reversed(pairs))
 
 
@@ -188,7 +204,7 @@ class Console:
             if known is None:
                 raise
             return _refused(visit, known)
-        except ValueError:
+        except FormNotRead:
             log.info("form_not_read")  # the path of a link is a secret
             return visit.message("The form cannot be read", "Go back, and send it again.", status=400)
         except Exception as failed:

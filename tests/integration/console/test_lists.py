@@ -83,6 +83,20 @@ def test_a_query_that_cannot_be_used_is_told_and_loses_nothing(console):
     assert "colour" in page.text
 
 
+def test_a_link_or_form_that_the_console_never_wrote_is_refused_and_a_fault_of_ours_is_not_blamed_on_it(
+    console, monkeypatch
+):
+    many = "&".join(f"name{number}=1" for number in range(200))
+    for query in (f"rejections?{many}", "jobs/act?act=delete"):
+        assert "cannot be read" in console.get(f"/console/{query}", status=400).text
+    for path, fields in (("jobs/act", {"act": "nonsense"}), ("jobs/acknowledge", {"expected": "many", "reason": "x"})):
+        assert "cannot be read" in console.post(f"/console/{path}", status=400, **fields).text
+    whole = console.browsers["operator"].post("/console/jobs/act", json={"act": "retry"})
+    assert whole.status_code == 400
+    monkeypatch.setattr(notices, "text_of", lambda _code: int("a fault of ours"))
+    assert console.browsers["operator"].get("/console/rejections").status_code == 500
+
+
 def test_a_notice_is_a_code_and_never_a_text_of_the_url(monkeypatch, console):
     found = {"rows_done": notices.Notice("{} are done.", "row"), "it_is_done": notices.Notice("It is done.")}
     monkeypatch.setattr(notices, "NOTICES", found)
