@@ -60,6 +60,11 @@ def words(text: str) -> str:
     return text.replace("_", " ")
 
 
+def breakable(name: str) -> Markup:
+    """A name of several parts, such as `crm.import_contacts`, that a line may end within: behind a part's mark."""
+    return escape(name).replace(".", Markup(".<wbr>")).replace("_", Markup("_<wbr>")).replace("/", Markup("/<wbr>"))
+
+
 def short(of: Any) -> Any:
     """One of Waylink's ids, such as `con_01a2…c0ffee`; any other value as it is."""
     is_id = isinstance(of, str) and len(of) == ID_LENGTH and of[3:4] == "_" and of[:3].isalpha()
@@ -99,7 +104,7 @@ def link(path: str, **query: object) -> str:
     return f"{path}?{urlencode(given)}" if given else path
 
 
-_TEMPLATES.filters.update(coded=coded, moment=moment, span=span, tojson_plain=plain_json)
+_TEMPLATES.filters.update(breakable=breakable, coded=coded, moment=moment, span=span, tojson_plain=plain_json)
 _TEMPLATES.filters.update(is_moment=is_moment, mark_of=mark_of, short=short, words=words)
 _TEMPLATES.globals.update(link=link, counted=counted, plural=plural)
 # The values of the frame where no operator is signed in.
