@@ -5,13 +5,14 @@ field, and with everything that was typed. What is done leads back by 303, with 
 shown once instead.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from starlette.responses import Response
 
-from app.errors import NangoError, NotFound, WaylinkError
+from app.errors import FieldFault, InvalidFields, NangoError, NotFound, WaylinkError
 from app.web.api.endpoint import Endpoint
 from app.web.api.problems import ApiRefusal, refusal_for
 from app.web.console import notices
@@ -24,6 +25,17 @@ _BROKEN: Final = 422
 
 Parts = Mapping[str, str]  # of the path, by name
 Form = Mapping[str, str]
+
+
+def json_of(form: Form, name: str) -> Any:
+    """The JSON of a field. Raises InvalidFields, with line and column."""
+    try:
+        return json.loads(form.get(name, ""))
+    except json.JSONDecodeError as wrong:
+        told = f"is not JSON: {wrong.msg} at line {wrong.lineno}, column {wrong.colno}"
+        raise InvalidFields([FieldFault(name, "json", told)]) from None
+    except (ValueError, RecursionError):
+        raise InvalidFields([FieldFault(name, "json", "is not JSON that can be read")]) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from app.errors import FieldFault, InvalidFields
 from app.web.api import connection_edits, connection_links, connections
-from app.web.console.act_pages import REASON, Act, Field, Form, Parts, Told
+from app.web.console.act_pages import REASON, Act, Field, Form, Parts, Told, json_of
 from app.web.console.calling import ask
 from app.web.console.connections import PATH, person_of
 from app.web.console.serving import ConsoleContext, Visit
@@ -80,10 +80,7 @@ def _tags_body(form: Form) -> dict[str, Any]:
 
 def _metadata_body(form: Form) -> dict[str, Any]:
     """Raises InvalidFields where the text is no JSON object."""
-    try:
-        found = json.loads(form.get("metadata", ""))
-    except ValueError as wrong:
-        raise InvalidFields([FieldFault("metadata", "json", f"is not JSON: {wrong}")]) from None
+    found = json_of(form, "metadata")
     if not isinstance(found, dict):
         raise InvalidFields([FieldFault("metadata", "object", "is not a JSON object")])
     return {"metadata": found}

@@ -1,6 +1,5 @@
 """Acts on routes, destinations and teams, and the trial of a pattern."""
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -9,7 +8,7 @@ from starlette.responses import Response
 from app.errors import FieldFault, InvalidFields, WaylinkError
 from app.web.api import definitions, destinations, dry_runs
 from app.web.api.problems import ApiRefusal, refusal_for
-from app.web.console.act_pages import FORM_LIMIT, REASON, Act, Field, Form, Parts, Told, telling
+from app.web.console.act_pages import FORM_LIMIT, REASON, Act, Field, Form, Parts, Told, json_of, telling
 from app.web.console.calling import ask
 from app.web.console.definition_pages import DESTINATIONS, ROUTES, TEAMS, pretty
 from app.web.console.serving import ConsoleContext, Visit
@@ -23,17 +22,6 @@ def _route(parts: Parts) -> str:
 
 def _destination(parts: Parts) -> str:
     return f"{DESTINATIONS}/{parts['team']}/{parts['destination']}"
-
-
-def json_of(form: Form, name: str) -> Any:
-    """The JSON of a field. Raises InvalidFields, with line and column."""
-    try:
-        return json.loads(form.get(name, ""))
-    except json.JSONDecodeError as wrong:
-        told = f"is not JSON: {wrong.msg} at line {wrong.lineno}, column {wrong.colno}"
-        raise InvalidFields([FieldFault(name, "json", told)]) from None
-    except (ValueError, RecursionError):
-        raise InvalidFields([FieldFault(name, "json", "is not JSON that can be read")]) from None
 
 
 def _optional(form: Form, *names: str) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def test_credentials_are_renewed_and_never_shown(console, con):
 
 def test_metadata_is_replaced_at_nango(console, con, nango, connection_id):
     path = f"/console/connections/{con}/metadata"
-    for wrong, told in (("{", "is not JSON"), ("[1]", "is not a JSON object")):
+    for wrong, told in (("{", "is not JSON"), ("[1]", "is not a JSON object"), ('{"a":' * 5_000, "is not JSON")):
         page = console.post(path, status=422, metadata=wrong)
         assert told in page.text
     console.post(path, metadata='{"folder": "inbox"}')
