@@ -1,0 +1,132 @@
+"""Tokens, operators and their sessions, and who did what."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.models.base import Base, partial
+
+
+class ApiToken(Base):
+    """A token of the API. Revoked ones are kept, so that the audit's names can be looked up."""
+
+    __tablename__ = "api_tokens"
+    __table_args__ = (partial("uq_api_tokens_live", "name", where="revoked_at IS NULL", unique=True),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    hash: Mapped[bytes] = mapped_column(unique=True)  # SHA-256 (docs/decisions, "tokens hashed without salt")
+    scopes: Mapped[list[Any]]
+    team: Mapped[str | None] = mapped_column(ForeignKey("teams.name"))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    last_used_at: Mapped[datetime | None]  # to within some minutes
+    revoked_at: Mapped[datetime | None]
+
+
+class Operator(Base):
+    """A person who signs in: with a password, or as a subject of the identity provider."""
+
+    __tablename__ = "operators"
+    __table_args__ = (
+        CheckConstraint("role IN ('viewer', 'operator', 'team')", name="role"),
+        CheckConstraint("(role = 'team') = (team IS NOT NULL)", name="team"),
+        CheckConstraint("role <> 'team' OR NOT credentials", name="credentials"),
+        CheckConstraint("(issuer IS NULL) = (subject IS NULL)", name="identity"),
+        CheckConstraint("issuer IS NULL OR password_hash IS NULL", name="password"),
+        UniqueConstraint("issuer", "subject"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    role: Mapped[str]
+    team: Mapped[str | None] = mapped_column(ForeignKey("teams.name"))
+    credentials: Mapped[bool]  # may read live credentials of connections
+    password_hash: Mapped[str | None]  # argon2id, with its parameters and salt
+    issuer: Mapped[str | None]  # of an account of the identity provider
+    subject: Mapped[str | None]
+    created_at: Mapped[datetime]
+    signed_in_at: Mapped[datetime | None]
+    disabled_at: Mapped[datetime | None]
+
+
+class OperatorLink(Base):
+    """A link with which an operator sets a password, once. Only the SHA-256 of its secret is stored."""
+
+    __tablename__ = "operator_links"
+
+    hash: Mapped[bytes] = mapped_column(primary_key=True)
+    operator_id: Mapped[UUID] = mapped_column(ForeignKey("operators.id", ondelete="CASCADE"), unique=True)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class OperatorSession(Base):
+    """A browser that is signed in. Only the SHA-256 of its secret is stored; a session that ends is deleted."""
+
+    __tablename__ = "operator_sessions"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    hash: Mapped[bytes] = mapped_column(unique=True)
+    operator_id: Mapped[UUID] = mapped_column(ForeignKey("operators.id", ondelete="CASCADE"), index=True)
+    method: Mapped[str]  # `password`, `link` or `oidc`
+    address: Mapped[str]
+    browser: Mapped[str]  # its User-Agent
+    created_at: Mapped[datetime]
+    seen_at: Mapped[datetime]  # to within a minute
+    expires_at: Mapped[datetime] = mapped_column(index=True)  # whatever happens
+
+
+class SignInAttempt(Base):
+    """Failed attempts to sign in with one name or from one address, or a success of the two together.
+
+    The key is a hash: what was typed as a name may have been a password.
+    """
+
+    __tablename__ = "sign_in_attempts"
+
+    key: Mapped[bytes] = mapped_column(primary_key=True)
+    failures: Mapped[int]
+    last_at: Mapped[datetime] = mapped_column(index=True)
+    next_at: Mapped[datetime]
+
+
+class IdempotentCall(Base):
+    """A call of the API that was made with an idempotency key, kept for a day."""
+
+    __tablename__ = "idempotent_calls"
+
+    caller: Mapped[str] = mapped_column(primary_key=True)  # the actor's name in the audit
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[bytes]  # of method, path, query and body
+    began_at: Mapped[datetime] = mapped_column(index=True)
+    held_until: Mapped[datetime]  # the call may be under way until then
+    status: Mapped[int | None]  # None: no answer is recorded
+    answer: Mapped[str | None]  # JSON
+
+
+class Audit(Base):
+    """An action through Waylink. `detail` never holds a secret."""
+
+    __tablename__ = "audit"
+    __table_args__ = (
+        CheckConstraint("outcome IN ('begun', 'done', 'failed')", name="outcome"),
+        Index("ix_audit_subject", "subject", "id"),
+        partial("ix_audit_begun", "id", where="outcome = 'begun'"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    actor: Mapped[str]
+    action: Mapped[str]
+    subject: Mapped[str]
+    detail: Mapped[dict[str, Any]]
+    outcome: Mapped[str]
