@@ -78,7 +78,7 @@ _SETTINGS: Final = RowsPage(
         Column("Value", "value"),
         Column("Default", "default"),
         Column("Set", "set"),
-        Column("Meaning", "meaning"),
+        Column("Meaning", "meaning", "sentence"),
     ),
     "There are none.",
     "The variables in force, as this web process read them when it started. Secrets are hidden.",

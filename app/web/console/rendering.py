@@ -24,6 +24,7 @@ HEADERS: Final = {
 }
 
 ID_LENGTH: Final = 36  # of a public id
+LARGE: Final = 100_000  # smaller numbers, ports among them, are read without marks
 _ABSENT: Final = "\u2013"  # an en dash
 _TEMPLATES: Final = Environment(
     loader=FileSystemLoader(str(files("app.web.console") / "templates")),
@@ -58,6 +59,12 @@ def plain_json(value: Any, indent: int | None = None) -> str:
 def words(text: str) -> str:
     """A word of the API as people read it: `needs_reconnect` is `needs reconnect`."""
     return text.replace("_", " ")
+
+
+def grouped(number: float) -> str:
+    """A number for people: a whole one without decimals, and from 100,000 on with its thousands apart."""
+    shown = int(number) if isinstance(number, float) and number.is_integer() else number
+    return f"{shown:,}" if abs(shown) >= LARGE else str(shown)
 
 
 def breakable(name: str) -> Markup:
@@ -104,7 +111,9 @@ def link(path: str, **query: object) -> str:
     return f"{path}?{urlencode(given)}" if given else path
 
 
-_TEMPLATES.filters.update(breakable=breakable, coded=coded, moment=moment, span=span, tojson_plain=plain_json)
+_TEMPLATES.filters.update(
+    breakable=breakable, coded=coded, grouped=grouped, moment=moment, span=span, tojson_plain=plain_json
+)
 _TEMPLATES.filters.update(is_moment=is_moment, mark_of=mark_of, short=short, words=words)
 _TEMPLATES.globals.update(link=link, counted=counted, plural=plural)
 # The values of the frame where no operator is signed in.

@@ -13,7 +13,8 @@ from app.web.console.serving import ConsoleContext, Visit
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: the member of the rows that it shows. kind: `mark` or `code`. href: the page that a cell leads to."""
+    """A column: the member of the rows that it shows. kind: `mark`, `code` or `sentence`, which may have
+    code between backticks. href: the page that a cell leads to."""
 
     label: str
     name: str
