@@ -39,3 +39,8 @@ def walked(browser: httpx.Client, start: str = "/console") -> dict[str, httpx.Re
                 counts[kind_of(to)] += 1
                 waiting.append(to)
     return answers
+
+
+def words_of(answer: httpx.Response) -> str:
+    """A page without the places at which its lines may break, so that whole names and secrets are found in it."""
+    return answer.text.replace("<wbr>", "")

@@ -25,7 +25,7 @@ from app.domain.standard_webhooks import read_secret, write_secret
 from app.nango import NangoClient
 from tests import openid_provider
 from tests.acceptance.harness import Sandbox, Waylink, creation, installation, until
-from tests.console_walk import kind_of, walked
+from tests.console_walk import kind_of, walked, words_of
 from tests.integration.delivery.endpoints import endpoints
 from tests.ports import free_port
 from tests.quoted_secrets import TEXTS, places
@@ -243,7 +243,7 @@ def shown(waylink: Waylink) -> dict[str, str]:
     link, password = made["link"].removeprefix(waylink.origin), "correct horse battery staple"
     with httpx.Client(base_url=waylink.origin, headers=OWN, trust_env=False, timeout=30) as browser:
         assert browser.post(link, data={"password": password, "repeated": password}).status_code == 303
-        pages = {path: answer.text for path, answer in walked(browser).items()}
+        pages = {path: words_of(answer) for path, answer in walked(browser).items()}
     assert {"/console/events/{event_id}", "/console/jobs"} <= {kind_of(path) for path in pages}
     return pages
 

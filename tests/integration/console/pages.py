@@ -64,9 +64,8 @@ class Page(HTMLParser):
         super().__init__()
         self.answer = answer
         self.html = answer.text
-        self.text = " ".join(
-            html.unescape(re.sub(r"<[^>]*>", " ", re.sub(r"(?s)<head>.*?</head>", "", self.html))).split()
-        )
+        content = re.sub(r"(?s)<head>.*?</head>", "", self.html).replace("<wbr>", "")
+        self.text = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", content)).split())
         self.links: dict[str, str] = {}
         self.buttons: list[str] = []
         self.fields: dict[str, str] = {}
