@@ -110,7 +110,7 @@ def _signature_check(name: str, rows: Sequence[Rejection], last: datetime | None
     taken = f"none was taken since {moment(last)}" if last else "none was ever taken"
     cause = (
         f"webhooks are refused for their signature, the last one {moment(max(row.last_at for row in wrong))}, and "
-        f"{taken}: Nango signs with another key"
+        f"{taken}: Nango signs with another key, or strangers forge webhooks"
     )
     repair = f"waylink rejections --environment {name} --cause bad_signature"
     return Check(CheckKind.SIGNATURES, Level.RED, count, cause, repair, subject=name)

@@ -351,7 +351,7 @@ def test_failed_events_and_discarded_jobs_are_an_alarm_until_they_are_acknowledg
         (2, {}, "closed"),
         (3, {}, "near"),
         (6, {}, "open_likely"),
-        (6, {"age": timedelta(seconds=70)}, "closed"),
+        (6, {"age": timedelta(seconds=70), "cause": "no_signature"}, "closed"),
         (6, {"cause": "method"}, "closed"),
         (6, {"environment": "", "cause": "unknown_environment"}, "closed"),
     ],
