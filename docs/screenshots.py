@@ -30,6 +30,7 @@ SCREENS: Final[list[tuple[int, Literal["light", "dark"]]]] = [
     (1280, "dark"),
 ]
 README_SCREEN: Final = (1280, "light")
+README_PAGE: Final = "/console?span=1h"
 PASSWORD: Final = "only for these pictures"  # noqa: S105 - the installation ends with this program
 SENT: Final = ("auth_creation_success_tags", "refresh_failure_auth", "sync_success")
 READY_WITHIN: Final = 120.0  # seconds
@@ -123,8 +124,9 @@ def take(folder: Path) -> int:
                 name = kind_of(path).removeprefix("/console").strip("/").replace("/", "-") or "overview"
                 page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
                 count += 1
-                if name == "overview" and (width, scheme) == README_SCREEN:
-                    page.screenshot(path=folder / "console.png")
+            if (width, scheme) == README_SCREEN:
+                page.goto(f"{origin}{README_PAGE}", wait_until="networkidle")
+                page.screenshot(path=folder / "console.png")
         browser.close()
     return count
 
