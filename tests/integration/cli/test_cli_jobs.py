@@ -174,6 +174,7 @@ def test_queues_and_the_summary_are_there_for_people_and_programs(waylink, jobs)
 
 def test_counts_are_bounded_and_say_so(waylink, jobs, monkeypatch):
     monkeypatch.setattr(backlog, "AT_MOST", 2)
+    monkeypatch.setattr(backlog, "LEAST", 2)
     jobs("available", "available", "available", "discarded")
     available, discarded = waylink.json("jobs", "summary")
     assert (available["count"], available["capped"], discarded["capped"]) == (3, True, False)

@@ -116,7 +116,7 @@ CALLS = {
     "get credentials": (credentials, 2, 8),
     "get credentials, renewed": (partial(credentials, force_refresh=True), 2, 13),
     "refresh": (refresh, 2, 13),
-    "delete": (connections.delete_connection.run, 1, 6),
+    "delete": (partial(connections.delete_connection.run, query=connections.DeletionQuery()), 1, 6),
     "set tags": (partial(set_tags, a="b"), 2, 8),
     "get metadata": (connection_edits.get_metadata.run, 1, 1),
     "reconnect": (partial(connection_edits.create_reconnect_session.run, body=connection_edits.ReconnectBody()), 1, 3),
