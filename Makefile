@@ -54,7 +54,7 @@ test: setup ## unit, integration and acceptance tests: needs Python and make onl
 
 test-all: test ## the same, and the tests that need Chromium, Node.js, promtool or Debian's servers: RabbitMQ, and TLS
 ifneq ($(strip $(EXTRA_TESTS)),)
-	$(PYTEST) -m "$(NEEDS_MORE)" $(EXTRA_TESTS)
+	$(PYTEST) -m "$(NEEDS_MORE)" -n $(ACCEPTANCE_PROCESSES) --dist loadfile $(EXTRA_TESTS)
 else
 	@echo "There are no tests that need more."
 endif

@@ -177,10 +177,13 @@ class Broker:
     def queue_length(self, queue: str) -> int:
         """Number of messages in a queue. Raises BrokerUnavailable."""
         try:
-            with self.app.connection_for_read() as connection, connection.channel() as channel:
+            with self.app.connection_for_read() as connection:
+                # One try: kombu by itself makes a second one after two seconds, for which people and probes would wait.
+                connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
                 if self.speaks_amqp:
                     return rabbitmq.length(connection, queue)
-                return int(channel._size(queue))  # type: ignore[attr-defined]  # Redis: the list's length
+                with connection.channel() as channel:
+                    return int(channel._size(queue))  # type: ignore[attr-defined]  # Redis: the list's length
         except Exception as failed:
             raise BrokerUnavailable(self.name, failed) from failed
 

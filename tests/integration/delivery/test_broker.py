@@ -135,6 +135,16 @@ def test_an_error_names_the_broker_and_never_its_password() -> None:
     assert not any("hunter2" in repr(cause) for cause in causes)
 
 
+def test_a_look_at_a_broker_that_is_away_does_not_wait_for_a_second_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("kombu.utils.functional.sleep", waits.append)
+    broker = Broker.at("team", f"redis://127.0.0.1:{free_port()}/0")
+    with pytest.raises(BrokerUnavailable):
+        broker.ping()
+    broker.close()
+    assert waits == []
+
+
 def test_what_was_measured_to_keep_messages_whole_is_set() -> None:
     app = make_celery("redis://127.0.0.1:1/0")
     options = app.conf.broker_transport_options
