@@ -120,12 +120,12 @@ def take(folder: Path) -> int:
                 viewport={"width": width, "height": 800}, color_scheme=scheme, storage_state=session
             ).new_page()
             for path in paths:
-                page.goto(f"{origin}{path}", wait_until="load")
+                page.goto(f"{origin}{path}", wait_until="networkidle")
                 name = kind_of(path).removeprefix("/console").strip("/").replace("/", "-") or "overview"
                 page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
                 count += 1
             if (width, scheme) == README_SCREEN:
-                page.goto(f"{origin}{README_PAGE}", wait_until="load")
+                page.goto(f"{origin}{README_PAGE}", wait_until="networkidle")
                 page.screenshot(path=folder / "console.png")
         browser.close()
     return count
@@ -136,7 +136,7 @@ def _sign_in(page: Page, link: str) -> StorageState:
     page.fill("#password", PASSWORD)
     page.fill("#repeated", PASSWORD)
     page.get_by_role("button", name="Set the password and sign in").click()
-    page.wait_for_load_state("load")
+    page.wait_for_load_state("networkidle")
     return page.context.storage_state()
 
 

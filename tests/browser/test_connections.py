@@ -129,7 +129,7 @@ def test_the_reason_why_a_connection_is_not_linked_is_three_clicks_away(visit: V
     follow(visit, "Without an owner here")
     visit.sees("Connections", "connections-unlinked")
     visit.page.get_by_role("link", name="lee@globex.example").first.click()
-    visit.page.wait_for_load_state("load")
+    visit.page.wait_for_load_state("networkidle")
     visit.sees("lee@globex.example", "connection-not-linked")
     told = visit.page.locator("main").inner_text()
     assert "name a user by the e-mail" in told

@@ -104,7 +104,7 @@ def sign_in(visit: Visitor, operator) -> None:
 
 def follow(visit: Visitor, label: str) -> None:
     visit.page.locator("main").get_by_role("link", name=label, exact=True).first.click()
-    visit.page.wait_for_load_state("load")
+    visit.page.wait_for_load_state("networkidle")
 
 
 def said(visit: Visitor) -> str:
@@ -203,7 +203,7 @@ def test_dead_letters_are_acknowledged(visit: Visitor, operator, rows):
     visit.sees("Acknowledge dead letters", "jobs-acknowledge")
     visit.fill(reason="their release of Monday")
     visit.page.locator("main").get_by_role("button").click()
-    visit.page.wait_for_load_state("load")
+    visit.page.wait_for_load_state("networkidle")
     assert "acknowledged." in said(visit)
 
 

@@ -48,11 +48,11 @@ class Visitor:
         self._screen = f"{screen[0]}-{screen[1]}"
 
     def go(self, path: str) -> None:
-        self.page.goto(f"{self.origin}{path}", wait_until="load")
+        self.page.goto(f"{self.origin}{path}", wait_until="networkidle")
 
     def press(self, button: str) -> None:
         self.page.get_by_role("button", name=button, exact=True).click()
-        self.page.wait_for_load_state("load")
+        self.page.wait_for_load_state("networkidle")
 
     def fill(self, **fields: str) -> None:
         for name, value in fields.items():
@@ -64,7 +64,7 @@ class Visitor:
         if menu.is_visible():
             menu.click()
         self.page.get_by_role("navigation", name="Pages").get_by_role("link", name=label, exact=True).click()
-        self.page.wait_for_load_state("load")
+        self.page.wait_for_load_state("networkidle")
 
     def sees(self, heading: str, picture: str | None = None) -> None:
         """Hold what every page has to be, and take a picture of it where SCREENSHOTS names a folder."""
