@@ -5,10 +5,10 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from app.domain.access import Scope
-from app.errors import Conflict, InvalidInput
 from app.ids import CONNECTION, show
 from app.services.linking import by_hand, explaining, supersede_existing
 from app.web.api.endpoint import Call, Endpoint, endpoint
+from app.web.api.expected import require_expected
 from app.web.api.problems import INVALID_INPUT
 from app.web.api.reading import identity
 
@@ -122,7 +122,7 @@ def supersede_connections(call: Call, body: SupersedeWanted) -> Superseded:
         return Superseded(dry_run=True, owners=0, count=0, links={})
     found = supersede_existing.count(context.database, context.policy)
     if not body.dry_run:
-        _require_expected(found.links.total(), body.expected)
+        require_expected(found.links.total(), body.expected)
         found = supersede_existing.supersede(
             context.database,
             context.policy,
@@ -134,13 +134,6 @@ def supersede_connections(call: Call, body: SupersedeWanted) -> Superseded:
     return Superseded(
         dry_run=body.dry_run, owners=found.owners, count=found.links.total(), links=dict(sorted(found.links.items()))
     )
-
-
-def _require_expected(count: int, expected: int | None) -> None:
-    if expected is None:
-        raise InvalidInput("give `expected`: the `count` that the same call answered with `dry_run`")
-    if count > expected:
-        raise Conflict(f"there are {count} by now, not {expected}: look again", found={"count": count})
 
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (

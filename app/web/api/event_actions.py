@@ -21,6 +21,7 @@ from app.services.routing.backfills import PER_SECOND, BackfillScan, Span
 from app.services.routing.replays import Replay, Routes, Step
 from app.timestamp_input import moment
 from app.web.api.endpoint import Call, Endpoint, endpoint
+from app.web.api.expected import require_expected
 from app.web.api.problems import INVALID_INPUT, NOT_FOUND
 from app.web.api.reading import identity
 
@@ -155,7 +156,7 @@ def retry_events(call: Call, body: EventsToRetry) -> EventsRetried:
             chosen = rows.choose_failed(session, filters, limit=body.limit + 1)
         found, more, asked = chosen[: body.limit], len(chosen) > body.limit, replays.described(filters)
         if not body.dry_run:
-            _require_expected(len(found), body.expected)
+            require_expected(len(found), body.expected)
     told = asked if body.reason is None else {**asked, "reason": body.reason}
     changed = [] if body.dry_run else _retry(call, found, told)
     samples = [show(EVENT, event.id) for event in found[:SAMPLES]]
@@ -218,7 +219,7 @@ def backfill_route(call: Call, team: str, route: str, body: BackfillWanted) -> B
             break
     made: list[UUID] = []
     if not body.dry_run:
-        _require_expected(len(found.event_ids), body.expected)
+        require_expected(len(found.event_ids), body.expected)
         asked = {"since": span.since.isoformat(), "until": until.isoformat(), "limit": body.limit}
         for some in backfills.fill(
             context.database,
@@ -231,13 +232,6 @@ def backfill_route(call: Call, team: str, route: str, body: BackfillWanted) -> B
         ):
             made += some
     return _backfilled(live, found, made, dry_run=body.dry_run)
-
-
-def _require_expected(count: int, expected: int | None) -> None:
-    if expected is None:
-        raise InvalidInput("give `expected`: the `count` that the same call answered with `dry_run`")
-    if count > expected:
-        raise Conflict(f"there are {count} by now, not {expected}: look again", found={"count": count})
 
 
 def _retry(call: Call, events: Sequence[ChosenEvent], asked: dict[str, Any]) -> list[UUID]:

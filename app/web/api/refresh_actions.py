@@ -13,6 +13,7 @@ from app.services.connections import credentials
 from app.services.refreshing import pausing, sweeps
 from app.web.api.connections import RefreshAnswer
 from app.web.api.endpoint import Call, Endpoint, endpoint, record
+from app.web.api.expected import require_expected
 from app.web.api.problems import INVALID_INPUT, NOT_FOUND
 from app.web.api.reading import identity
 
@@ -190,17 +191,10 @@ def sweep_integration(call: Call, body: SweepWanted) -> Sweep:
         )
     planned = 0
     if not body.dry_run:
-        _require_expected(len(found.ids), body.expected)
+        require_expected(len(found.ids), body.expected)
         steps = sweeps.sweep(context.database, found, actor=call.actor, clock=context.clock)
         planned = sum(len(some) for some in steps)
     return record({**found.shown(), "dry_run": body.dry_run, "planned": planned}, Sweep)
-
-
-def _require_expected(count: int, expected: int | None) -> None:
-    if expected is None:
-        raise InvalidInput("give `expected`: the `count` that the same call answered with `dry_run`")
-    if count > expected:
-        raise Conflict(f"there are {count} by now, not {expected}: look again", found={"count": count})
 
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
