@@ -1,5 +1,6 @@
 """Growth of work with its input, in steps of Python's interpreter: the same on every machine, however busy."""
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,13 +69,25 @@ else:
 
 
 @contextmanager
+def uncollected() -> Iterator[None]:
+    """Collect no garbage meanwhile: what earlier tests left has finalizers in Python, which run in any thread."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@contextmanager
 def counting_writes() -> Iterator[Counted]:
     """Count what is done in Python between the beginning of a writing transaction and its end."""
     counted, write = Counted(), Database.write
 
     @contextmanager
     def counting_write(database: Database, **options: Any) -> Iterator[Session]:
-        with write(database, **options) as session, counting(counted):
+        with write(database, **options) as session, uncollected(), counting(counted):
             yield session
 
     with pytest.MonkeyPatch.context() as patched:
@@ -85,7 +98,7 @@ def counting_writes() -> Iterator[Counted]:
 def steps(work: Callable[[], object]) -> int:
     """The number of Python instructions that the work takes."""
     counted = Counted()
-    with counting(counted):
+    with uncollected(), counting(counted):
         work()
     return counted.steps
 

@@ -59,6 +59,27 @@ def test_the_steps_of_code_that_ran_before_are_counted_and_those_of_another_thre
         assert steps(lambda: pool.submit(work).result()) < 1_000
 
 
+class Finalized:
+    """An object in a cycle, whose end is work in Python."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        sum(number for number in range(1_000))
+
+
+def test_finalizers_of_what_other_tests_left_are_not_counted():
+    def allocate() -> int:
+        return len([[number] for number in range(5_000)])  # enough for several collections
+
+    allocate()
+    alone = steps(allocate)
+    left = [Finalized() for _ in range(100)]
+    left.clear()
+    assert steps(allocate) == alone
+
+
 DOCUMENTS: dict[str, Callable[[int], Any]] = {
     "names with dots": lambda n: {f"a.{number}": 1 for number in range(n)},
     "names with dots beside an object": lambda n: {"a": {"x": 1}, **{f"a.{number}": {"y": 2} for number in range(n)}},
