@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from app.cli.lazy import LazyGroup
+from app.cli.lazy import LazyGroup, importing
 from app.domain.tags import is_storable
 from app.errors import BrokerUnavailable, Conflict, InvalidInput, NangoError, NotFound, WaylinkError, refuse
 from app.outage_causes import of_database
@@ -110,7 +110,8 @@ def waylink(context: click.Context) -> None:
     if context.invoked_subcommand == "healthz":
         return  # it logs nothing, and runs every few seconds
     # Loaded here, since it takes 0.2 s that help does not need.
-    from app.telemetry import configure_logs  # noqa: PLC0415
+    with importing():
+        from app.telemetry import configure_logs  # noqa: PLC0415
 
     # Standard output is the command's answer; what services warn of meanwhile goes to standard error.
     configure_logs(style="auto", level="warning")

@@ -1,5 +1,6 @@
 """Modules that a command loads: no other command, and no library that it has no use for."""
 
+import gc
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from app.cli.lazy import LazyGroup
+from app.cli.lazy import LazyGroup, importing
 from app.cli.main import waylink
 
 LIBRARIES = {
@@ -75,3 +76,15 @@ def test_help_loads_no_command(arguments):
 @pytest.mark.parametrize("listing", LISTINGS)
 def test_a_listing_loads_nothing_that_only_acting_needs(listing):
     assert not (LIBRARIES - FOR_LISTINGS) & _loaded(f"{listing} --help")
+
+
+def test_garbage_is_not_looked_for_while_a_module_is_imported_and_is_afterwards():
+    frozen = gc.get_freeze_count()
+    try:
+        with pytest.raises(ImportError), importing():
+            assert not gc.isenabled()
+            raise ImportError
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > frozen
+    finally:
+        gc.unfreeze()
