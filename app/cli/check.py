@@ -3,44 +3,39 @@
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Final
 
 import click
-import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.brokers.celery_broker import Broker
+from app.cli.environment_checks import nango_answer, webhook_settings
+from app.cli.finding import Finding
 from app.cli.integrity import check_references
 from app.cli.options import AS_JSON
 from app.cli.output import print_rows
-from app.cli.web_address import host_problem, webhook_path
+from app.cli.web_address import host_problem
 from app.config.checks import unknown_variables
-from app.config.forward_proxy import shown
 from app.config.loading import Diagnosis, destination_problems, diagnose, usable
-from app.config.nango_environment import Environment
+from app.config.operator_settings import OperatorSettings
 from app.config.settings import Settings
 from app.config.settings_groups import BrokerSettings, DatabaseSettings, SealingSettings
+from app.config.waylink_toml import ConfigFile
 from app.db import destinations as destination_rows
 from app.db import routes as route_rows
 from app.db import secrets as secret_rows
 from app.db.engine import connect, sqlite_file, unverified
 from app.db.schema_version import require_current, takes_writes
-from app.domain.budget import Priority
 from app.domain.owner_queries import COLUMNS
-from app.domain.webhook_settings import remarks
 from app.errors import (
     BrokerUnavailable,
     ConfigurationError,
     DatabaseNotMigrated,
-    InvalidInput,
-    NangoError,
-    WaylinkError,
+    ProviderUnavailable,
 )
-from app.nango.client import NangoClient
 from app.outage_causes import of_database
 from app.runtime.private_files import exposed
-from app.runtime.wiring import directory_of, open_clients, own_brokers_of, sealer_of, sender_of
+from app.runtime.wiring import directory_of, own_brokers_of, provider_of, sealer_of, sender_of
 from app.sealing import KEY_FILE
 from app.services.definitions import resealing
 from app.services.definitions.connectivity import reach
@@ -49,15 +44,6 @@ from app.services.routing.cache import refused_patterns
 from app.wording import counted
 
 NAMED: Final = 10  # routes of one kind
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check: `ok`, `note` (works, but worth knowing) or `bad`."""
-
-    what: str
-    result: str
-    detail: str
 
 
 @click.command()
@@ -97,12 +83,14 @@ def _findings(diagnosis: Diagnosis) -> Iterator[Finding]:
         yield _broker("internal", brokers.broker)
         yield _broker("team", brokers.team_broker)
     yield from _directory(settings)
+    if operators := usable(OperatorSettings):
+        yield from _identity_provider(operators, settings.file)
     if not settings.environments and not problems:
         detail = "none yet: `waylink up` starts a sandbox, or set WAYLINK_NANGO_SIGNING_KEYS"
         yield Finding("environments", "note", detail)
     for name, environment in settings.environments.items() if brokers else ():
-        yield _environment(settings, name, environment)
-        yield from _webhook_settings(settings, environment)
+        yield nango_answer(settings, name, environment)
+        yield from webhook_settings(settings, environment)
     if answers:
         if diagnosis.file_read:
             yield _file(settings)
@@ -217,6 +205,26 @@ def _directory(settings: Settings) -> Iterator[Finding]:
             yield Finding(what, "note" if ignored else "ok", detail)
 
 
+def _identity_provider(settings: OperatorSettings, file: ConfigFile) -> Iterator[Finding]:
+    """Ask the provider of single sign-on for its metadata and keys. The client's secret is tried by a sign-in only."""
+    provider = provider_of(settings)
+    if provider is None:
+        return
+    what = f"single sign-on at {provider.name}"
+    with closing(provider):
+        try:
+            keys = provider.count_keys()
+        except ProviderUnavailable as refused:
+            yield Finding(what, "bad", refused.reason)
+            return
+    if not keys:
+        yield Finding(what, "bad", "publishes no signing key that can be used: every sign-in is refused")
+    elif not file.operators.groups:
+        yield Finding(what, "note", "answers; no group has a role (`[[operators.groups]]`): every sign-in is refused")
+    else:
+        yield Finding(what, "ok", f"answers, {counted(keys, 'signing key')}; the client's secret is not tried")
+
+
 def _broker(name: str, url: str) -> Finding:
     broker = Broker.at(name, url)
     try:
@@ -228,66 +236,3 @@ def _broker(name: str, url: str) -> Finding:
     if "ssl_cert_reqs=none" in url:
         return Finding(f"{name} broker", "note", "answers; its URL says that its certificate is not verified")
     return Finding(f"{name} broker", "ok", "answers")
-
-
-def _environment(settings: Settings, name: str, environment: Environment) -> Finding:
-    what = f"environment {name}"
-    keys = len(environment.signing_keys.live())
-    if not environment.has_api:
-        detail = f"{counted(keys, 'signing key')}, no API key: nothing is confirmed with Nango, no token is refreshed"
-        return Finding(what, "note", detail)
-    through = f" through the proxy {shown(environment.proxy.get_secret_value())}" if environment.proxy else ""
-    with open_clients(settings) as clients:
-        client = clients.of(name, Priority.PEOPLE)
-        try:
-            if client is not None:
-                client.list_connections(limit=1, timeout=10)
-        except (WaylinkError, httpx.HTTPError) as refused:
-            return Finding(what, "bad", f"{environment.base_url}{through}: {refused}")
-    sandbox = " (the sandbox)" if environment.sandboxed else ""
-    return Finding(what, "ok", f"{environment.base_url}{sandbox} answers{through}, {counted(keys, 'signing key')}")
-
-
-def _webhook_settings(settings: Settings, environment: Environment) -> Iterator[Finding]:
-    """Check the environment's webhook settings with an account API key: URLs and switches.
-
-    (Nango contract: Environments API)
-    """
-    what = f"webhooks of {environment.name}"
-    if environment.account_key is None or environment.nango_id is None:
-        return
-    account_key = environment.account_key.get_secret_value()
-    proxy = environment.proxy.get_secret_value() if environment.proxy else None
-    with NangoClient(base_url=environment.base_url, api_key=account_key, read_timeout=10, proxy=proxy) as client:
-        try:
-            told = client.get_webhook_settings(environment.nango_id)
-        except (NangoError, InvalidInput) as refused:
-            yield Finding(what, "bad", f"the settings at Nango are not shown: {refused}")
-            return
-        found = [
-            *remarks(
-                told,
-                environment=environment.name,
-                path=webhook_path(environment.name),
-                origin=settings.public_url,
-                both_urls=environment.both_urls,
-            )
-        ]
-        for finding in found:
-            yield Finding(what, "bad" if finding.bad else "note", finding.detail)
-        if not any(finding.bad for finding in found):
-            yield Finding(what, "ok", "they come here, and those that Waylink needs are on")
-        yield _signing_key(client, environment, environment.nango_id)
-
-
-def _signing_key(client: NangoClient, environment: Environment, nango_id: str) -> Finding:
-    what = f"signing key of {environment.name}"
-    try:
-        key = client.get_webhook_settings(nango_id, signing_key=True).signing_key
-    except NangoError as refused:
-        return Finding(what, "note", f"not compared with Nango's: {refused}")
-    if key is None:
-        return Finding(what, "note", "not compared: Nango does not show it")
-    if key not in environment.signing_keys.live():
-        return Finding(what, "bad", "Nango signs with a key that is not live here: every webhook is refused")
-    return Finding(what, "ok", "the key that Nango signs with is live here")

@@ -174,6 +174,10 @@ class Provider:
                 self._metadata_until = time.monotonic() + KEPT_SECONDS
             return self._metadata
 
+    def count_keys(self) -> int:
+        """The number of usable signing keys that the provider publishes now. Raises ProviderUnavailable."""
+        return len(keys_of(self._fetcher.get(self.metadata().jwks_uri)))
+
     def _exchanged(self, code: str, attempt: Attempt, metadata: Metadata, redirect_uri: str) -> dict[str, Any]:
         client = self._client
         form = {
