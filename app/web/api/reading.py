@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -49,7 +48,16 @@ def read_query(text: bytes, shape: type[Struct] | None) -> Struct | None:
             name = next(iter(found))
             raise _refused(name, "unknown", f"there is no parameter {shown(name)} here")
         return None
-    return _converted(found, shape, "parameter")
+    try:
+        read = msgspec.convert(found, shape, strict=False)
+        # msgspec takes the word `null` for no value, in any case, and such a filter would let everything through.
+        encoded = {field.encode_name: field.name for field in msgspec.structs.fields(shape)}
+        for name, value in found.items():
+            if isinstance(value, str) and getattr(read, encoded[name]) is None:
+                msgspec.convert({**found, name: f"{value}?"}, shape, strict=False)
+    except msgspec.ValidationError as wrong:
+        raise _wrong(fault_of(wrong, shape, "parameter")) from None
+    return read
 
 
 def read_body(content: bytes, shape: type[Read]) -> Read:
@@ -156,13 +164,6 @@ def _pairs(text: bytes) -> list[tuple[str, str]]:
         raise ApiRefusal(
             INVALID_REQUEST, "The query string is not UTF-8, percent-encoded, of 100 parts or less."
         ) from None
-
-
-def _converted(found: Mapping[str, Any], shape: type[Struct], noun: str) -> Struct:
-    try:
-        return msgspec.convert(found, shape, strict=False)
-    except msgspec.ValidationError as wrong:
-        raise _wrong(fault_of(wrong, shape, noun)) from None
 
 
 def _wrong(fault: ShapeFault) -> ApiRefusal:

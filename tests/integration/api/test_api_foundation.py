@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from sqlalchemy import select, text, update
 
@@ -19,6 +20,9 @@ from app.services import tokens
 from app.services.maintenance import upkeep
 from app.web.api import pool as pool_module
 from app.web.api.authentication import Authenticator
+from app.web.api.problems import ApiRefusal
+from app.web.api.reading import read_query
+from app.web.api.registry import ENDPOINTS
 from tests.integration.api.api_client import issue, open_api, problem_of
 from tests.integration.web.web_server import body_of
 from tests.integration.world import WINDOW
@@ -131,6 +135,8 @@ def test_another_host_name_is_refused_and_a_listed_one_is_served(api, broker_url
         ("cursor=nonsense", "cursor", "invalid"),
         ("cursor=", "cursor", "invalid"),
         ("actor=%00", "actor", "unstorable"),
+        ("outcome=null", "outcome", "invalid"),
+        ("outcome=NULL", "outcome", "invalid"),
     ],
 )
 def test_a_query_that_is_not_understood_is_refused_by_the_name_of_its_part(api, query, field, rule):
@@ -138,6 +144,17 @@ def test_a_query_that_is_not_understood_is_refused_by_the_name_of_its_part(api, 
     [fault] = body["errors"]
     assert (fault["field"], fault["rule"]) == (field, rule)
     assert field in body["detail"]
+
+
+@pytest.mark.parametrize("endpoint", [one for one in ENDPOINTS if one.query is not None], ids=lambda one: one.name)
+def test_no_filter_lets_everything_through_for_the_word_null(endpoint):
+    """Only a text can be this word; every other type refuses it."""
+    for field in msgspec.structs.fields(endpoint.query):
+        try:
+            found = read_query(f"{field.encode_name}=null".encode(), endpoint.query)
+        except ApiRefusal:
+            continue
+        assert getattr(found, field.name) == "null"
 
 
 def test_a_query_that_is_no_text_is_refused(api):
