@@ -2,7 +2,7 @@
 
 from contextlib import closing
 from datetime import timedelta
-from typing import Any
+from typing import Final
 
 import click
 
@@ -13,12 +13,11 @@ from app.clock import utc_now
 from app.config.loading import load_database
 from app.db import tokens as rows
 from app.db.engine import Database
-from app.db.models import ApiToken
 from app.domain.access import Scope
 from app.ids import TOKEN, show
 from app.services import tokens
 
-_SCOPE = choice(Scope)
+MOST: Final = 10_000  # rows of a list
 
 
 @click.group()
@@ -47,15 +46,7 @@ def create_token(name: str, *, scopes: tuple[str, ...], team: str | None, expire
     wanted = {Scope(scope) for scope in scopes}
     with closing(_open()) as database, database.write() as session:
         made = tokens.issue(session, name, scopes=wanted, team=team, lifetime=expires, actor=cli_actor(), now=utc_now())
-    shown = {
-        "id": show(TOKEN, made.row.id),
-        "name": made.row.name,
-        "scopes": list(made.row.scopes),
-        "team": made.row.team,
-        "expires_at": made.row.expires_at.isoformat(timespec="seconds"),
-        "token": made.secret,
-    }
-    print_one(shown, as_json=as_json)
+    print_one(made.shown, as_json=as_json)
 
 
 @token.command("list")
@@ -64,7 +55,7 @@ def create_token(name: str, *, scopes: tuple[str, ...], team: str | None, expire
 def list_tokens(*, revoked: bool, as_json: bool) -> None:
     """List tokens, newest first. When one was last used is known to ten minutes."""
     with closing(_open()) as database, database.read() as session:
-        found = [_shown(token) for token in rows.all_tokens(session, revoked=revoked)]
+        found = [rows.shown(token, now=utc_now()) for token in rows.newest(session, limit=MOST, revoked=revoked)]
     columns = ("name", "team", "scopes", "expires_at", "last_used_at", "id", *(("revoked_at",) if revoked else ()))
     print_list(found, columns, as_json=as_json)
 
@@ -84,18 +75,3 @@ def revoke_token(name: str, *, as_json: bool) -> None:
 
 def _open() -> Database:
     return open_current(load_database())
-
-
-def _shown(token: ApiToken) -> dict[str, Any]:
-    now = utc_now()
-    return {
-        "id": show(TOKEN, token.id),
-        "name": token.name,
-        "scopes": token.scopes,
-        "team": token.team,
-        "created_at": token.created_at.isoformat(timespec="seconds"),
-        "expires_at": token.expires_at.isoformat(timespec="seconds"),
-        "expired": token.expires_at <= now,
-        "last_used_at": token.last_used_at.isoformat(timespec="minutes") if token.last_used_at else None,
-        "revoked_at": token.revoked_at.isoformat(timespec="seconds") if token.revoked_at else None,
-    }

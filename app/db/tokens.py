@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select, update
@@ -9,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.db.models import ApiToken
+from app.ids import TOKEN, show
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +58,15 @@ def live_by_name(session: Session, name: str) -> ApiToken | None:
     return session.scalar(select(ApiToken).where(ApiToken.name == name, ApiToken.revoked_at.is_(None)))
 
 
-def all_tokens(session: Session, *, revoked: bool) -> list[ApiToken]:
-    """Tokens, newest first; revoked ones on request."""
-    statement = select(ApiToken).order_by(ApiToken.id.desc())
+def newest(
+    session: Session, *, limit: int, before: UUID | None = None, team: str | None = None, revoked: bool
+) -> list[ApiToken]:
+    """Tokens, newest first; revoked ones on request. before: the id that they continue after."""
+    statement = select(ApiToken).order_by(ApiToken.id.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(ApiToken.id < before)
+    if team is not None:
+        statement = statement.where(ApiToken.team == team)
     return list(session.scalars(statement if revoked else statement.where(ApiToken.revoked_at.is_(None))))
 
 
@@ -72,5 +80,21 @@ def note_use(session: Session, token_id: UUID, *, now: datetime) -> None:
     session.execute(update(ApiToken).where(ApiToken.id == token_id).values(last_used_at=now))
 
 
-def revoke(session: Session, token_id: UUID, *, now: datetime) -> None:
-    session.execute(update(ApiToken).where(ApiToken.id == token_id).values(revoked_at=now))
+def revoke(session: Session, row: ApiToken, *, now: datetime) -> None:
+    row.revoked_at = now
+    session.flush()
+
+
+def shown(row: ApiToken, *, now: datetime) -> dict[str, Any]:
+    """A token in its public form."""
+    return {
+        "id": show(TOKEN, row.id),
+        "name": row.name,
+        "scopes": row.scopes,
+        "team": row.team,
+        "created_at": row.created_at.isoformat(timespec="seconds"),
+        "expires_at": row.expires_at.isoformat(timespec="seconds"),
+        "expired": row.expires_at <= now,
+        "last_used_at": row.last_used_at.isoformat(timespec="minutes") if row.last_used_at else None,
+        "revoked_at": row.revoked_at.isoformat(timespec="seconds") if row.revoked_at else None,
+    }

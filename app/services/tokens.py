@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
@@ -40,6 +40,18 @@ class IssuedToken:
     def __repr__(self) -> str:
         return f"Issued({self.row.name!r}, secret hidden)"
 
+    @property
+    def shown(self) -> dict[str, Any]:
+        """The token with its secret, for the one answer that has it."""
+        return {
+            "id": show(TOKEN, self.row.id),
+            "name": self.row.name,
+            "scopes": list(self.row.scopes),
+            "team": self.row.team,
+            "expires_at": self.row.expires_at.isoformat(timespec="seconds"),
+            "token": self.secret,
+        }
+
 
 def issue(
     session: Session,
@@ -68,14 +80,22 @@ def issue(
     return IssuedToken(row, secret)
 
 
-def revoke(session: Session, name_or_id: str, *, actor: str, now: datetime) -> ApiToken:
-    """End a token at once, by its name or its `tok_…` id. Raises NotFound."""
+def find(session: Session, name_or_id: str) -> ApiToken:
+    """The live token of this name, or any of this `tok_…` id. Raises NotFound."""
     found = rows.live_by_name(session, name_or_id)
     if found is None and name_or_id.startswith(f"{TOKEN}_"):
         found = rows.get(session, parse(TOKEN, name_or_id))
-    if found is None or found.revoked_at is not None:
+    if found is None:
+        raise NotFound("token", name_or_id)
+    return found
+
+
+def revoke(session: Session, name_or_id: str, *, actor: str, now: datetime) -> ApiToken:
+    """End a token at once, by its name or its `tok_…` id. Raises NotFound."""
+    found = find(session, name_or_id)
+    if found.revoked_at is not None:
         raise NotFound("live token", name_or_id)
-    rows.revoke(session, found.id, now=now)
+    rows.revoke(session, found, now=now)
     subject = show(TOKEN, found.id)
     audit.record(session, actor=actor, action="token.revoked", subject=subject, now=now, detail={"name": found.name})
     return found

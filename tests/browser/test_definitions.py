@@ -74,7 +74,7 @@ def test_a_destination_is_parked_and_released(visit: Visitor, installed: Install
     follow(visit, "Enable")
     visit.press("Enable")
     follow(visit, "Change the rate")
-    visit.fill(rate="2.5")
+    visit.fill(rate_per_second="2.5")
     visit.press("Set the rate")
     visit.sees(f"{team}/jobs")
     assert (stored()["disabled_at"], stored()["rate_per_second"]) == (None, 2.5)

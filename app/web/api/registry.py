@@ -27,6 +27,7 @@ from app.web.api import (
     repairs,
     settings,
     status,
+    tokens,
 )
 from app.web.api.endpoint import Endpoint
 
@@ -53,6 +54,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *definitions.ENDPOINTS,
     *destinations.ENDPOINTS,
     *operators.ENDPOINTS,
+    *tokens.ENDPOINTS,
     *dry_runs.ENDPOINTS,
     *settings.ENDPOINTS,
 )

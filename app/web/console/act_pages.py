@@ -162,3 +162,18 @@ def telling(*sentences: str, fields: Sequence[Field] = ()) -> Callable[[ConsoleC
         return Told(sentences, fields=fields)
 
     return tell
+
+
+def with_sentences(tell: Any, *sentences: str, fields: tuple[Field, ...] = ()) -> Any:
+    """The same content, with sentences before it and fields after it."""
+
+    async def told(context: ConsoleContext, visit: Visit, parts: Parts) -> Told:
+        found = await tell(context, visit, parts)
+        return Told((*sentences, *found.sentences), found.facts, (*found.fields, *fields))
+
+    return told
+
+
+def optional(form: Form, *names: str) -> dict[str, Any]:
+    """The fields of these names that are filled in, without blanks around them."""
+    return {name: form[name].strip() for name in names if form.get(name, "").strip()}

@@ -1,31 +1,34 @@
-"""Acts on routes, destinations and teams, and the trial of a pattern."""
+"""Acts on routes and teams, and the trial of a pattern."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
 from starlette.responses import Response
 
-from app.errors import FieldFault, InvalidFields, WaylinkError
-from app.web.api import definitions, destinations, dry_runs
+from app.errors import WaylinkError
+from app.web.api import definitions, dry_runs
 from app.web.api.problems import ApiRefusal, refusal_for
-from app.web.console.act_pages import FORM_LIMIT, REASON, Act, Field, Form, Parts, Told, json_of, telling
+from app.web.console.act_pages import (
+    FORM_LIMIT,
+    Act,
+    Field,
+    Form,
+    Parts,
+    Told,
+    json_of,
+    optional,
+    telling,
+    with_sentences,
+)
 from app.web.console.calling import ask
-from app.web.console.definition_pages import DESTINATIONS, ROUTES, TEAMS, pretty
+from app.web.console.definition_pages import ROUTES, TEAMS, pretty
 from app.web.console.serving import ConsoleContext, Visit
 
-_ROUTE, _DESTINATION = f"{ROUTES}/{{team}}/{{route}}", f"{DESTINATIONS}/{{team}}/{{destination}}"
+_ROUTE: Final = f"{ROUTES}/{{team}}/{{route}}"
 
 
 def _route(parts: Parts) -> str:
     return f"{ROUTES}/{parts['team']}/{parts['route']}"
-
-
-def _destination(parts: Parts) -> str:
-    return f"{DESTINATIONS}/{parts['team']}/{parts['destination']}"
-
-
-def _optional(form: Form, *names: str) -> dict[str, Any]:
-    return {name: form[name].strip() for name in names if form.get(name, "").strip()}
 
 
 async def _tell_route(context: ConsoleContext, visit: Visit, parts: Parts) -> Told:
@@ -45,43 +48,7 @@ async def _tell_change(context: ConsoleContext, visit: Visit, parts: Parts) -> T
     return Told(("The change is a new version; workers route by it from their next batch on.",), {}, fields)
 
 
-async def _tell_destination(context: ConsoleContext, visit: Visit, parts: Parts) -> Told:
-    found = await ask(context, visit, destinations.get_destination, **parts)
-    where = found.url or found.queue
-    return Told((), {"Destination": f"{found.team}/{found.name}", "Kind": found.kind, "Queue or URL": where})
-
-
-async def _tell_rate(context: ConsoleContext, visit: Visit, parts: Parts) -> Told:
-    found = await ask(context, visit, destinations.get_destination, **parts)
-    value = "" if found.rate_per_second is None else f"{found.rate_per_second:g}"
-    hint = "Such as `5` or `0.5`; empty for no limit. Waiting jobs follow it."
-    return Told((), {}, (Field("rate", "Jobs a second", hint, value=value, required=False),))
-
-
-def _with(tell: Any, *sentences: str, fields: tuple[Field, ...] = ()) -> Any:
-    """The same facts, with sentences and fields."""
-
-    async def told(context: ConsoleContext, visit: Visit, parts: Parts) -> Told:
-        found = await tell(context, visit, parts)
-        return Told((*sentences, *found.sentences), found.facts, (*found.fields, *fields))
-
-    return told
-
-
-def _rate(form: Form) -> dict[str, Any]:
-    """Raises InvalidFields for a text that is no number."""
-    text = form.get("rate", "").strip()
-    try:
-        return {"rate_per_second": float(text) if text else None}
-    except ValueError:
-        raise InvalidFields([FieldFault("rate", "number", "is not a number")]) from None
-
-
 _PATTERN: Final = Field("pattern", "Pattern", "An event pattern, as JSON.", "long", '{"type": ["connection.created"]}')
-_OVERLAP: Final = Field(
-    "overlap", "Overlap", "How long earlier secrets still sign, such as `24h` or `0s`.", value="24h"
-)
-
 ACTS: Final[Mapping[str, Act]] = {
     f"{ROUTES}/add": Act(
         definitions.add_route,
@@ -99,7 +66,7 @@ ACTS: Final[Mapping[str, Act]] = {
         ),
         lambda _: ROUTES,
         "route_added",
-        body=lambda form: {**_optional(form, "team", "name", "job", "destination"), "pattern": form.get("pattern", "")},
+        body=lambda form: {**optional(form, "team", "name", "job", "destination"), "pattern": form.get("pattern", "")},
     ),
     f"{_ROUTE}/change": Act(
         definitions.change_route,
@@ -108,14 +75,14 @@ ACTS: Final[Mapping[str, Act]] = {
         _tell_change,
         _route,
         "route_changed",
-        query=lambda form: _optional(form, "version"),
-        body=lambda form: {**_optional(form, "job", "destination"), "pattern": form.get("pattern", "")},
+        query=lambda form: optional(form, "version"),
+        body=lambda form: {**optional(form, "job", "destination"), "pattern": form.get("pattern", "")},
     ),
     f"{_ROUTE}/enable": Act(
         definitions.enable_route,
         "Enable the route",
         "Enable",
-        _with(_tell_route, "It makes jobs again, of events from now on."),
+        with_sentences(_tell_route, "It makes jobs again, of events from now on."),
         _route,
         "route_changed",
     ),
@@ -123,7 +90,7 @@ ACTS: Final[Mapping[str, Act]] = {
         definitions.disable_route,
         "Disable the route",
         "Disable",
-        _with(_tell_route, "It makes no more jobs. Jobs that there are already are still delivered."),
+        with_sentences(_tell_route, "It makes no more jobs. Jobs that there are already are still delivered."),
         _route,
         "route_changed",
         is_danger=True,
@@ -132,65 +99,12 @@ ACTS: Final[Mapping[str, Act]] = {
         definitions.remove_route,
         "Remove the route",
         "Remove 1 route",
-        _with(_tell_route, "It ends. Its versions stay, and jobs that there are already are still delivered."),
+        with_sentences(_tell_route, "It ends. Its versions stay, and jobs that there are already are still delivered."),
         lambda _: ROUTES,
         "route_removed",
         is_danger=True,
     ),
-    f"{_DESTINATION}/enable": Act(
-        destinations.enable_destination,
-        "Enable the destination",
-        "Enable",
-        _with(_tell_destination, "Its jobs go out again, parked ones too."),
-        _destination,
-        "destination_changed",
-    ),
-    f"{_DESTINATION}/disable": Act(
-        destinations.disable_destination,
-        "Disable the destination",
-        "Park its jobs",
-        _with(
-            _tell_destination,
-            "Its jobs are parked until it is enabled: none is lost, and no attempt is used up.",
-            fields=(REASON,),
-        ),
-        _destination,
-        "destination_changed",
-        query=lambda form: _optional(form, "reason"),
-        is_danger=True,
-    ),
-    f"{_DESTINATION}/rate": Act(
-        destinations.change_destination,
-        "Change the rate",
-        "Set the rate",
-        _tell_rate,
-        _destination,
-        "destination_changed",
-        body=_rate,
-    ),
-    f"{_DESTINATION}/rotate": Act(
-        destinations.rotate_destination_secret,
-        "Rotate the signing secret",
-        "Make a new secret",
-        _with(_tell_destination, "The new secret is shown once. Earlier ones sign too until then.", fields=(_OVERLAP,)),
-        _destination,
-        query=lambda form: _optional(form, "overlap"),
-        once=lambda answer: (
-            ("Signing secret", answer.secret),
-            ("Id", answer.id),
-            ("Earlier ones sign until", answer.overlap_ends_at or "now: they have ended"),
-        ),
-    ),
-    f"{_DESTINATION}/remove": Act(
-        destinations.remove_destination,
-        "Remove the destination",
-        "Remove 1 destination",
-        _with(_tell_destination, "No route may feed it. Jobs that there are already are still delivered."),
-        lambda _: DESTINATIONS,
-        "destination_removed",
-        is_danger=True,
-    ),
-    f"{TEAMS}/add": Act(
+    f"{TEAMS}/-/add": Act(
         definitions.add_team,
         "Add a team",
         "Add the team",

@@ -66,9 +66,13 @@ _DESTINATIONS: Final = RowsPage(
         Column("Disabled", "disabled_at"),
         Column("Defined in", "source"),
     ),
-    "No destination is in force. `waylink destinations add` makes one, or `waylink.toml`.",
+    "No destination is in force. Add one here, or in `waylink.toml`.",
     "The places where teams take their jobs.",
-    views=(View("In force", {}), View("Disabled", {"enabled": "false"}), View("Removed", {"retired": "true"})),
+    (
+        Button("Add an HTTP endpoint", f"{DESTINATIONS}/-/http", "POST /console/destinations/-/http"),
+        Button("Add a Celery queue", f"{DESTINATIONS}/-/celery", "POST /console/destinations/-/celery"),
+    ),
+    (View("In force", {}), View("Disabled", {"enabled": "false"}), View("Removed", {"retired": "true"})),
 )
 _TEAMS: Final = RowsPage(
     "Teams",
@@ -79,7 +83,7 @@ _TEAMS: Final = RowsPage(
         Column("Since", "created_at"),
     ),
     "There is no team. Add one here, or in `waylink.toml`.",
-    buttons=(Button("Add a team", f"{TEAMS}/add", "POST /console/teams/add"),),
+    buttons=(Button("Add a team", f"{TEAMS}/-/add", "POST /console/teams/-/add"),),
 )
 
 

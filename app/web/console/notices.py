@@ -57,6 +57,8 @@ NOTICES: Final[Mapping[str, Notice]] = {
     "route_removed": Notice("The route is removed."),
     "run_asked": Notice("A comparison is asked for; a worker begins it within seconds."),
     "tags_set": Notice("The tags are set at Nango; record and link follow within seconds."),
+    "destination_added": Notice("The destination is there; a route feeds it."),
+    "token_revoked": Notice("The token has ended."),
     "team_added": Notice("The team is added."),
     "team_removed": Notice("The team is removed."),
 }

@@ -28,7 +28,7 @@ _ROWS: Final = RowsPage(
         Column("Disabled", "disabled_at"),
     ),
     "There is no operator.",
-    buttons=(Button("Add an operator", f"{PATH}/add", "POST /console/operators/add"),),
+    buttons=(Button("Add an operator", f"{PATH}/-/add", "POST /console/operators/-/add"),),
 )
 _SESSIONS: Final = (
     Column("Browser", "browser"),
@@ -135,7 +135,7 @@ def _consent(form: Form) -> dict[str, Any]:
 
 
 ACTS: Final[Mapping[str, Act]] = {
-    f"{PATH}/add": Act(
+    f"{PATH}/-/add": Act(
         operators.add_operator,
         "Add an operator",
         "Add the operator",

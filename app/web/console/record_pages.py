@@ -1,13 +1,10 @@
-"""The pages of comparisons with Nango's list, of the audit, of settings, of API tokens."""
+"""The pages of comparisons with Nango's list, of the audit and of settings."""
 
 from collections.abc import Mapping
-from datetime import datetime
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from starlette.responses import Response
 
-from app.db import tokens
 from app.web.api import reconciliations, records, settings
 from app.web.console.act_pages import Act, Field, telling
 from app.web.console.calling import ask
@@ -25,6 +22,8 @@ _PAGES: Final = {
     "org": "/console/organizations",
     "ref": "/console/refreshes",
     "rec": RUNS,
+    "opr": "/console/operators",
+    "tok": "/console/tokens",
 }
 
 
@@ -83,21 +82,6 @@ _SETTINGS: Final = RowsPage(
     "There are none.",
     "The variables in force, as this web process read them when it started. Secrets are hidden.",
 )
-_TOKENS: Final = RowsPage(
-    "API tokens",
-    "token",
-    (
-        Column("Token", "name"),
-        Column("Scopes", "scopes"),
-        Column("Team", "team"),
-        Column("State", "state", "mark"),
-        Column("Made", "created_at"),
-        Column("Expires", "expires_at"),
-        Column("Last used", "last_used_at"),
-    ),
-    "There is no token. `waylink token create NAME` makes one.",
-    "Tokens of programs that call the REST API. `waylink token` makes and revokes them.",
-)
 
 
 async def show_runs(context: ConsoleContext, visit: Visit) -> Response:
@@ -113,32 +97,6 @@ async def show_audit(context: ConsoleContext, visit: Visit) -> Response:
 async def show_settings(context: ConsoleContext, visit: Visit) -> Response:
     """The settings in force, without secrets."""
     return _SETTINGS.of_rows(visit, (await ask(context, visit, settings.list_settings)).data)
-
-
-async def show_tokens(context: ConsoleContext, visit: Visit) -> Response:
-    """API tokens that were not revoked, newest first; their secrets are not stored."""
-    return _TOKENS.of_rows(visit, await context.rows.run(partial(_tokens, context)))
-
-
-def _tokens(context: ConsoleContext) -> list[Mapping[str, Any]]:
-    now = context.clock()
-    with context.database.read() as session:
-        return [
-            {
-                "name": token.name,
-                "scopes": token.scopes,
-                "team": token.team,
-                "state": "expired" if token.expires_at <= now else "active",
-                "created_at": _time(token.created_at),
-                "expires_at": _time(token.expires_at),
-                "last_used_at": _time(token.last_used_at),
-            }
-            for token in tokens.all_tokens(session, revoked=False)
-        ]
-
-
-def _time(at: datetime | None) -> str | None:
-    return at.isoformat() if at else None
 
 
 _SAMPLES: Final = (

@@ -11,6 +11,7 @@ from app.web.console import (
     connections,
     definition_acts,
     definition_pages,
+    destination_acts,
     event_actions,
     events,
     failed_events,
@@ -26,6 +27,7 @@ from app.web.console import (
     rejections,
     sign_in,
     single_sign_on,
+    token_pages,
 )
 from app.web.console.act_pages import pages_of
 from app.web.console.serving import PageFunction
@@ -71,6 +73,7 @@ PAGES: Final[Mapping[str, PageFunction]] = {
     "GET /console/teams": definition_pages.show_teams,
     "GET /console/teams/{team}": definition_pages.show_team,
     **pages_of(definition_acts.ACTS),
+    **pages_of(destination_acts.ACTS),
     "GET /console/refreshes": refresh_pages.show_refreshes,
     "GET /console/refreshes/catalogue": refresh_pages.show_catalogue,
     "GET /console/refreshes/forecast": refresh_pages.show_forecast,
@@ -81,8 +84,10 @@ PAGES: Final[Mapping[str, PageFunction]] = {
     "GET /console/reconciliations/{rec_id}": record_pages.show_run,
     "GET /console/audit": record_pages.show_audit,
     "GET /console/settings": record_pages.show_settings,
-    "GET /console/tokens": record_pages.show_tokens,
     **pages_of(record_pages.ACTS),
+    "GET /console/tokens": token_pages.show_tokens,
+    "GET /console/tokens/{token}": token_pages.show_token,
+    **pages_of(token_pages.ACTS),
     "GET /console/users": people_pages.show_users,
     "GET /console/users/{user_id}": people_pages.show_user,
     "GET /console/organizations": people_pages.show_organizations,

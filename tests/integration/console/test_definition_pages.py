@@ -97,10 +97,10 @@ def test_a_destination_is_disabled_with_a_reason_enabled_slowed_and_its_secret_r
     assert "they moved" in page.text
     console.post(f"{path}/enable")
     assert stored()["disabled_at"] is None
-    page = console.post(f"{path}/rate", status=422, rate="fast")
+    page = console.post(f"{path}/rate", status=422, rate_per_second="fast")
     assert "is not a number" in page.text
     for text, rate in (("0.5", 0.5), ("", None)):
-        console.post(f"{path}/rate", rate=text)
+        console.post(f"{path}/rate", rate_per_second=text)
         assert stored()["rate_per_second"] == rate
     page = console.post(f"{path}/rotate", status=200, overlap="1h")
     [secret] = [value for value in page.html.split('"') if value.startswith("whsec_")]
@@ -113,9 +113,63 @@ def test_a_destination_is_disabled_with_a_reason_enabled_slowed_and_its_secret_r
     assert "jobs" not in console.get("/console/destinations").links
 
 
+def test_an_http_destination_is_added_by_a_form_and_its_secret_shown_once(console):
+    page = console.get("/console/destinations")
+    path = page.links["Add an HTTP endpoint"]
+    assert "Add an HTTP endpoint" not in console.get("/console/destinations", who="viewer").links
+    fields = {"team": "crm", "name": "orders", "url": "http://127.0.0.1:1025/orders", "rate_per_second": "2.5"}
+    for wrong, field, told in (
+        ({"url": "ftp://127.0.0.1/x"}, "url", "http"),
+        ({"name": "Not A Name"}, "name", "lower-case"),
+        ({"team": "absent"}, "team", "add it first"),
+        ({"team": ""}, "team", "is missing"),
+        ({"timeout_seconds": "9000"}, "timeout_seconds", "takes 1 to 30 seconds"),
+        ({"rate_per_second": "nan"}, "rate_per_second", "is not a number"),
+    ):
+        page = console.post(path, status=422, **(fields | wrong))
+        assert page.attributes[field].get("aria-describedby", "").startswith(f"{field}-problem"), wrong
+        assert told in page.text, wrong
+        assert page.fields["name"] == (fields | wrong)["name"], "what was typed stays"
+    assert not [row for row in console.api.json("/destinations")["data"] if row["name"] == "orders"]
+    page = console.post(path, status=200, **fields)
+    [secret] = [value for value in page.html.split('"') if value.startswith("whsec_")]
+    stored = console.api.json("/destinations/crm/orders")
+    assert (stored["kind"], stored["url"], stored["rate_per_second"]) == ("http", fields["url"], 2.5)
+    assert secret not in console.get("/console/destinations/crm/orders").html
+    console.post(path, status=409, **fields)
+    console.post(path, who="viewer", status=403, **fields)
+
+
+def test_a_celery_destination_is_added_by_a_form_and_a_team_adds_its_own(console):
+    path = console.get("/console/destinations").links["Add a Celery queue"]
+    page = console.post(path, status=422, team="crm", name="more", queue="elsewhere")
+    assert "team.crm." in page.text
+    page = console.post(path, status=422, team="crm", name="more", queue="team.crm.x", broker_url="redis://10.0.0.1/0")
+    assert page.fields["broker_url"] == "", "a secret does not come back"
+    page = console.follow(console.post(path, team="crm", name="more", queue="team.crm.more"))
+    assert "The destination is there" in page.text
+    assert console.api.json("/destinations/crm/more")["queue"] == "team.crm.more"
+    page = console.get(path, who="team")
+    assert page.fields["team"] == "crm"
+    assert "broker_url" not in page.fields
+    console.post(path, who="team", team="crm", name="ours", queue="team.crm.ours")
+    assert console.api.json("/audit?subject=crm/ours")["data"][0]["actor"] == "operator:team"
+    page = console.post(path, who="team", status=422, team="erp", name="ours", queue="team.erp.ours")
+    assert "of the team crm only" in page.text
+
+
+def test_a_team_of_any_name_has_its_page(console):
+    for name in ("add", "http", "celery"):
+        console.post("/console/teams/-/add", name=name)
+        page = console.get(f"/console/teams/{name}")
+        assert page.links["Remove"] == f"/console/teams/{name}/remove"
+    console.post("/console/destinations/-/celery", team="add", name="http", queue="team.add.http")
+    assert "Disable" in console.get("/console/destinations/add/http").links
+
+
 def test_teams_are_added_and_removed(console):
-    console.post("/console/teams/add", status=422, name="Not A Name")
-    page = console.follow(console.post("/console/teams/add", name="erp"))
+    console.post("/console/teams/-/add", status=422, name="Not A Name")
+    page = console.follow(console.post("/console/teams/-/add", name="erp"))
     page = console.get(page.links["erp"])
     console.post("/console/teams/erp/remove")
     assert "erp" not in console.get("/console/teams").links
@@ -137,4 +191,4 @@ def test_a_team_sees_and_changes_its_own_alone(console):
     console.post("/console/routes/add", who="team", **add_route(console))
     assert route(console)["job"] == "crm.pro"
     console.post("/console/routes/add", who="viewer", status=403, **add_route(console))
-    console.get("/console/teams/add", who="team", status=403)
+    console.get("/console/teams/-/add", who="team", status=403)

@@ -139,13 +139,13 @@ def test_a_comparison_is_asked_for(console):
 
 
 def test_the_audit_is_filtered_and_leads_to_what_it_is_about(console):
-    console.post("/console/teams/add", name="erp")
+    console.post("/console/teams/-/add", name="erp")
     page = console.get("/console/audit", action="team.added")
     assert page.links["operator:operator"] == "/console/audit?actor=operator%3Aoperator"
     assert "erp" in page.links
     console.get("/console/audit", who="viewer", status=403)
     assert page_of("con_" + "0" * 32) == "/console/connections/con_" + "0" * 32
-    assert [page_of(text) for text in ("crm/jobs", "con_1", "tok_" + "0" * 32, "")] == [None] * 4
+    assert [page_of(text) for text in ("crm/jobs", "con_1", "dst_" + "0" * 32, "")] == [None] * 4
 
 
 def test_settings_and_tokens_are_shown_without_secrets(console):
@@ -155,14 +155,50 @@ def test_settings_and_tokens_are_shown_without_secrets(console):
     assert KEY not in page.html
     page = console.get("/console/tokens")
     assert "team-viewer" in page.text
+    page = console.get(page.links["team-viewer"])
+    assert "crm" in page.text
     assert not any(secret in page.html for secret in console.api.secrets.values())
     console.get("/console/tokens", who="viewer", status=403)
 
 
+def test_a_token_is_made_shown_once_and_revoked(console):
+    path = console.get("/console/tokens").links["Make a token"]
+    page = console.get(path)
+    assert "scope_credentials" not in page.fields, "of an operator who may not read them"
+    for wrong, told in (
+        ({}, "has scopes or belongs to one team"),
+        ({"scope_viewer": "true", "expires_in": "soon"}, "expected a duration"),
+        ({"scope_viewer": "true", "expires_in": "0s"}, "at least a second"),
+        ({"scope_viewer": "true", "team": "crm"}, "may have one scope beside"),
+        ({"scope_credentials": "true"}, "only a caller who may read them"),
+    ):
+        page = console.post(path, status=403 if "scope_credentials" in wrong else 422, name="deploy", **wrong)
+        assert told in page.text, wrong
+        assert page.fields["name"] == "deploy"
+    page = console.post(path, status=200, name="deploy", scope_viewer="true", team="", expires_in="7d")
+    [secret] = [value for value in page.html.split('"') if value.startswith("wl_")]
+    me = {"authorization": f"Bearer {secret}"}
+    with visitors.browser(console.api.web, **me) as program:
+        assert program.get("/api/v1/teams").status_code == 200
+        page = console.get(console.get("/console/tokens").links["deploy"])
+        assert secret not in page.html
+        assert "Last used 20" in page.text
+        assert "token.created" in page.text, "its audit"
+        page = console.get(page.links["Revoke"])
+        assert "Token deploy" in page.text
+        page = console.follow(console.post(f"{page.answer.url.path}"))
+        assert "The token has ended." in page.text
+        assert "deploy" not in page.links
+        assert program.get("/api/v1/teams").status_code == 401
+    assert "deploy" in console.get("/console/tokens", revoked="true").links
+    console.post(path, who="viewer", status=403, name="mine", scope_viewer="true")
+    console.post(path, who="team", status=403, name="mine", team="crm")
+
+
 def test_an_operator_is_added_gets_a_link_another_role_and_is_kept_out(console):
-    page = console.post("/console/operators/add", status=422, name="ada", role="team")
+    page = console.post("/console/operators/-/add", status=422, name="ada", role="team")
     assert "goes with a team" in page.text
-    page = console.follow(console.post("/console/operators/add", name="ada", role="viewer"))
+    page = console.follow(console.post("/console/operators/-/add", name="ada", role="viewer"))
     path = page.links["ada"]
     page = console.post(f"{path}/link", status=200)
     [link] = [value for value in page.html.split('"') if value.startswith("/console/welcome/")]

@@ -64,6 +64,7 @@ def test_no_page_shows_a_secret(console):
         "environment": "default",
         "integration": "x",
         "group": "connections",
+        "token": api.json("/tokens/viewer")["id"],
     }
     secrets = {API_KEY, SIGNING_KEY, BROKER, TOKEN, secret, link.rpartition("/")[2], *api.secrets.values()}
     shown, found = 0, []
