@@ -18,6 +18,7 @@ from app.db.read.searching import Page, Place
 from app.domain import canary
 from app.domain.event import EventType
 from app.domain.states import UNFINISHED_JOBS, EventState, JobState
+from app.domain.traceparent import trace_id
 from app.errors import NotFound
 from app.ids import EVENT, JOB, first_id, show
 
@@ -109,12 +110,17 @@ def event(session: Session, event_id: UUID, *, team: str | None = None) -> dict[
         "looks": found.looks,
         "recurrences": _recurrences(session, found),
         "previous_id": _previous(session, found, team),
+        "trace_id": _trace(found.traceparent),
         "body": found.body.decode("utf-8", "replace") if found.body is not None and team is None else None,
         "document": documents.of(session, found),
         "route_set": found.route_set,
         "decisions": [asdict(decision) for decision in decisions.of_event(session, event_id, team=team)],
         "jobs": found_jobs,
     }
+
+
+def _trace(traceparent: str | None) -> str | None:
+    return None if traceparent is None else trace_id(traceparent)
 
 
 def jobs(session: Session, filters: ListFilters) -> Page:
@@ -138,7 +144,9 @@ def job(session: Session, job_id: UUID, *, team: str | None = None) -> dict[str,
     found = session.get(Job, job_id)
     if found is None or found.team == canary.TEAM or team not in {None, found.team}:
         raise NotFound("job", show(JOB, job_id))
+    traceparent = session.scalar(select(Event.traceparent).where(Event.id == found.event_id))
     return _job(found) | {
+        "trace_id": _trace(traceparent),
         "attempt_log": [
             {
                 "number": attempt.number,
@@ -150,7 +158,7 @@ def job(session: Session, job_id: UUID, *, team: str | None = None) -> dict[str,
                 "response_excerpt": attempt.response_excerpt,
             }
             for attempt in attempts.of_job(session, found)
-        ]
+        ],
     }
 
 

@@ -159,7 +159,7 @@ class DecisionRow(Struct, frozen=True, kw_only=True):
 class EventRecord(EventRow, frozen=True, kw_only=True):
     """An event with its document, the routes that matched, and its jobs. A team's token sees its own of these, and no
     `body`. `recurrences`: how many later events tell the same failure. `previous_id`: the event before it about the
-    same connection.
+    same connection. `trace_id`: the trace that it belongs to, with its jobs.
     """
 
     last_seen_at: str
@@ -169,6 +169,7 @@ class EventRecord(EventRow, frozen=True, kw_only=True):
     looks: int
     recurrences: int
     previous_id: str | None
+    trace_id: str | None
     body: str | None
     document: dict[str, Any] | None
     route_set: int | None
@@ -187,8 +188,9 @@ class AttemptRow(Struct, frozen=True, kw_only=True):
 
 
 class JobRecord(JobRow, frozen=True, kw_only=True):
-    """A job with every delivery attempt."""
+    """A job with every delivery attempt. `trace_id`: the trace of its event."""
 
+    trace_id: str | None
     attempt_log: list[AttemptRow]
 
 

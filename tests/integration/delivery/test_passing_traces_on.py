@@ -10,8 +10,9 @@ from sqlalchemy import update
 
 from app.db import repeats as repeat_rows
 from app.db.models import Event, Repeat
+from app.db.read import listing
 from app.domain.traceparent import HEADER
-from app.ids import new_id
+from app.ids import JOB, new_id, parse
 from app.services.delivery.deliverer import Deliverer
 from tests.integration.delivery.destinations import add, fill
 from tests.integration.delivery.test_direct_delivery import direct
@@ -59,6 +60,17 @@ def test_webhooks_of_one_commit_keep_each_its_own_trace_or_none(world):
     assert [world.event(receipt.event_id).traceparent for receipt in receipts] == given
     [alone] = world.receive(auth(connection_id="c-alone"))
     assert world.event(alone.event_id).traceparent is None
+
+
+def test_an_event_and_its_jobs_are_shown_with_the_id_of_their_trace_and_others_with_none(world):
+    world.route(all={"type": [{"prefix": ""}]})
+    given = [trace(0xABC), None]
+    receipts = world.deliver(*(traced(world, auth(connection_id=f"c-{one}"), one) for one in given))
+    world.process(*receipts)
+    with world.database.read() as session:
+        shown = [listing.event(session, receipt.event_id) for receipt in receipts]
+        of_jobs = [listing.job(session, parse(JOB, event["jobs"][0]["id"]))["trace_id"] for event in shown]
+    assert [event["trace_id"] for event in shown] == of_jobs == [f"{0xABC:032x}", None]
 
 
 def test_a_duplicate_leaves_the_first_deliverys_trace(world):
