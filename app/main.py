@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from importlib.resources import files
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -15,7 +14,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from app.brokers.celery_broker import Broker
@@ -55,6 +53,7 @@ from app.web.metrics import MetricsEndpoint
 from app.web.metrics_server import serving_metrics
 from app.web.problems import problem
 from app.web.proxies import behind_proxies
+from app.web.static_files import VersionedFiles
 from app.web.webhooks import PATH, WebhookEndpoint
 
 LOOKS: Final = 2  # connections for them that stay open
@@ -139,7 +138,7 @@ def create_app(settings: Settings, *, metrics_on: socket.socket | None = None) -
             Route("/metrics", metrics.metrics),
             *api.routes(),
             *console.routes(),
-            Mount("/static", StaticFiles(directory=str(files("app.web") / "static"))),
+            Mount("/static", VersionedFiles()),
         ],
         exception_handlers={HTTPException: _http_problem, Exception: _fault},
         lifespan=lifespan,

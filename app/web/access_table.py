@@ -34,6 +34,7 @@ PAGES: Final[Mapping[str, Needs]] = {
     "GET /console/api/{group}": _READ_OWN,
     "POST /console/account/password": _READ_OWN,
     "POST /console/account/sessions": _READ_OWN,
+    "POST /console/preferences": _READ_OWN,
     "GET /console/events": _READ_OWN,
     "GET /console/events/acknowledge": _CHANGE,
     "POST /console/events/acknowledge": _CHANGE,

@@ -35,6 +35,7 @@ QUIET = (
     "--disable-sync",
 )
 SCREENS = [(360, "dark"), (1280, "light")]  # contrast is looked at in both schemes on each
+WITHOUT_SCRIPT = 360  # the width on which no script runs, so that each page and act is tried with and without
 REFUSALS = frozenset({403, 404, 409, 410, 422})  # that the tests are about
 CONFIG = """
 [[operators.groups]]
@@ -150,8 +151,8 @@ def screen(request: pytest.FixtureRequest) -> tuple[int, str]:
 
 @pytest.fixture
 def visit(chromium, installed: Installation, screen: tuple[int, str]) -> Iterator[Visitor]:
-    """A visitor on one screen. No page has a script, so that none needs one."""
-    with opened(chromium, *screen, expected=REFUSALS) as page:
+    """A visitor on one screen, the narrow one without JavaScript."""
+    with opened(chromium, *screen, expected=REFUSALS, java_script_enabled=screen[0] != WITHOUT_SCRIPT) as page:
         yield Visitor(page, installed.origin, screen)
 
 

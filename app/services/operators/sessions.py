@@ -80,8 +80,13 @@ def begin(
     return secret
 
 
-def authenticate(database: Database, secret: str, *, lives: Lives, now: datetime) -> SignedIn | None:
-    """The live session of this secret, with the rights that its operator has now; None where there is none."""
+def authenticate(
+    database: Database, secret: str, *, lives: Lives, now: datetime, is_use: bool = True
+) -> SignedIn | None:
+    """The live session of this secret, with the rights that its operator has now; None where there is none.
+
+    is_use: note that it was used, which keeps it from ending for being idle.
+    """
     if not has_form(secret, SESSION):
         return None
     wanted = digest(secret)
@@ -93,7 +98,7 @@ def authenticate(database: Database, secret: str, *, lives: Lives, now: datetime
     over = row.expires_at <= now or now - row.seen_at >= lives.idle or now - row.created_at >= lives.longest
     if over or not hmac.compare_digest(row.hash, wanted):
         return None
-    if now - row.seen_at >= SEEN_NOTED_EVERY:
+    if is_use and now - row.seen_at >= SEEN_NOTED_EVERY:
         with database.write(durable=False) as session:
             operator_sessions.note_seen(session, row.id, now=now)
     access = rows.rights_of(operator).access(operator.name)

@@ -64,12 +64,15 @@ class Authenticator:
             raise ApiRefusal(UNAUTHENTICATED, detail, headers=headers)
         return access
 
-    async def signed_in(self, request: Request) -> SignedIn | None:
-        """The live session of the request's cookie; None without one. Raises Refusal."""
+    async def signed_in(self, request: Request, *, is_use: bool = True) -> SignedIn | None:
+        """The live session of the request's cookie; None without one. Raises Refusal.
+
+        is_use: a person asks, so that the session is used, and lives on.
+        """
         secret = self.browsers.read(request, SESSION)
         if secret is None or not has_form(secret, SESSION_PREFIX):
             return None
-        find = partial(sessions.authenticate, self.database, secret, lives=self.lives, now=self.clock())
+        find = partial(sessions.authenticate, self.database, secret, lives=self.lives, now=self.clock(), is_use=is_use)
         found: SignedIn | None = await self._shared_lookup(secret, client_address(request), find)
         return found
 

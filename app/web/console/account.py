@@ -12,9 +12,10 @@ from app.services.operators import accounts, hashing, links, sessions
 from app.services.operators import sign_in as passwords
 from app.services.operators.sessions import SignedIn
 from app.web.console.browser_names import browser_name
+from app.web.console.preferences import EVERY, Preferences, keep, preferences_of
 from app.web.console.rendering import see_other
 from app.web.console.serving import ConsoleContext, Visit
-from app.web.console.sign_in import begun
+from app.web.console.sign_in import begun, own_path
 
 ACCOUNT = "/console/account"
 
@@ -52,6 +53,18 @@ async def end_other_sessions(context: ConsoleContext, visit: Visit) -> Response:
     """Sign the operator out of all other browsers."""
     await context.rows.run(partial(_end_others, context, _of(visit)))
     return see_other(ACCOUNT)
+
+
+async def set_preferences(context: ConsoleContext, visit: Visit) -> Response:
+    """Keep what the viewer chose for this browser, and lead back to the page with the choice."""
+    form, now = await visit.form(), preferences_of(visit.request)
+    every = next((each for each in EVERY if form.get("every") == str(each)), None)
+    chosen = Preferences(
+        every if "every" in form else now.every, keys=form["keys"] == "on" if "keys" in form else now.keys
+    )
+    back = see_other(own_path(form.get("back")))
+    keep(back, chosen, is_secure=context.browsers.is_secure(visit.request))
+    return back
 
 
 async def _account(context: ConsoleContext, visit: Visit, *, problem: str | None = None, status: int = 200) -> Response:

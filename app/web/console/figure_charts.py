@@ -183,6 +183,6 @@ def chosen_span(text: str | None) -> str:
     return text if text is not None and text in SPANS else DEFAULT
 
 
-def links_of(every: int | None, chosen: str) -> list[tuple[str, str, bool]]:
-    """The spans with the links that choose them. every: seconds between two looks, which stays."""
-    return [(name, link("/console", every=every, span=name), name == chosen) for name in SPANS]
+def links_of(chosen: str) -> list[tuple[str, str, bool]]:
+    """The spans with the links that choose them."""
+    return [(name, link("/console", span=name), name == chosen) for name in SPANS]

@@ -13,33 +13,28 @@ from app.web.console.figure_charts import FigureChart
 from app.web.console.serving import ConsoleContext, Visit
 
 _PATHS: Final = frozenset(operation.removeprefix("GET ") for operation in PAGES if operation.startswith("GET "))
-EVERY: Final = (10, 60)  # seconds between two looks that a viewer may choose
 
 
 async def overview(context: ConsoleContext, visit: Visit) -> Response:
     """The checks of the status for those who may see all teams' rows; for others, where to go on.
 
-    `?every=10` has the browser ask again, without a script; `?span=7d` is the time of the charts.
+    `?span=7d` is the time of the charts.
     """
     if visit.access.team is not None:
         return visit.page("start.html", team=visit.access.team)
     shown = figure_charts.chosen_span(visit.request.query_params.get("span"))
     checks, charts = await context.rows.run(partial(_look, context, shown))
-    chosen = next((every for every in EVERY if visit.request.query_params.get("every") == str(every)), None)
     return visit.page(
         "overview.html",
-        headers={"refresh": str(chosen)} if chosen else None,
         headline=headline(checks),
         red=_of(checks, Level.RED),
         hints=_of(checks, Level.HINT),
         well=_of(checks, Level.OK),
         is_well=not count(checks, Level.RED),
         now=context.clock().isoformat(timespec="seconds"),
-        every=chosen,
-        choices=EVERY,
         charts=charts,
         span=shown,
-        spans=figure_charts.links_of(chosen, shown),
+        spans=figure_charts.links_of(shown),
     )
 
 

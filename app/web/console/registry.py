@@ -38,6 +38,7 @@ PAGES: Final[Mapping[str, PageFunction]] = {
     "GET /console/account": account.show_account,
     "POST /console/account/password": account.change_password,
     "POST /console/account/sessions": account.end_other_sessions,
+    "POST /console/preferences": account.set_preferences,
     "GET /console/api": reference.show_calls,
     "GET /console/api/{group}": reference.show_group,
     "GET /console/events": events.show_events,

@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime
+from hashlib import sha256
 from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -11,11 +12,12 @@ from markupsafe import Markup, escape
 from starlette.responses import Response
 
 from app.web.console.marks import mark_of
+from app.web.static_files import static
 from app.wording import counted
 
 HEADERS: Final = {
-    "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self'; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "content-security-policy": "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; "
+    "img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "cache-control": "no-store",
     "cross-origin-opener-policy": "same-origin",
     # Not `no-referrer`, with which browsers send `Origin: null` with a form.
@@ -115,15 +117,24 @@ _TEMPLATES.filters.update(
     breakable=breakable, coded=coded, grouped=grouped, moment=moment, span=span, tojson_plain=plain_json
 )
 _TEMPLATES.filters.update(is_moment=is_moment, mark_of=mark_of, short=short, words=words)
-_TEMPLATES.globals.update(link=link, counted=counted, plural=plural)
+_TEMPLATES.globals.update(link=link, counted=counted, plural=plural, static=static)
 # The values of the frame where no operator is signed in.
-_NO_FRAME: Final = {"visitor": None, "navigation": (), "notice": None}
+_NO_FRAME: Final = {"visitor": None, "navigation": (), "notice": None, "partial": False, "every": None}
 
 
 def page(template: str, *, status: int = 200, headers: dict[str, str] | None = None, **values: Any) -> Response:
     """A page of this template, for pages without a visitor; `Visit.page` makes those with the navigation."""
     html = _TEMPLATES.get_template(template).render({**_NO_FRAME, **values})
     return Response(html, status, {**HEADERS, **(headers or {})}, media_type="text/html")
+
+
+def unless_known(response: Response, known: str | None) -> Response:
+    """The response with an ETag of its content, or 304 where the browser has the same. known: its `If-None-Match`."""
+    etag = f'"{sha256(response.body).hexdigest()[:32]}"'
+    if known == etag:
+        return Response(status_code=304, headers={**HEADERS, "etag": etag})
+    response.headers["etag"] = etag
+    return response
 
 
 def message(

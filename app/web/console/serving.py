@@ -33,12 +33,15 @@ from app.web.browser_sessions import SAFE_METHODS, Browsers
 from app.web.client_address import client_address
 from app.web.console import notices
 from app.web.console.navigation import entries, may
-from app.web.console.rendering import message, page, see_other
+from app.web.console.preferences import EVERY, preferences_of
+from app.web.console.rendering import message, page, see_other, unless_known
 from app.web.hosts import host_of
 
 FORM_LIMIT: Final = 8 * 1024  # bytes
 MAX_FIELDS: Final = 20
 FORM: Final = "application/x-www-form-urlencoded"
+SCRIPTED: Final = "hx-request"  # a header of requests by scripts, which no redirect is to lead to another page
+RENEWAL: Final = "waylink-renewal"  # a header of those that a timer sends
 MAX_OWN: Final = 4  # sign-ins of one address at the same time
 HASHING_THREADS: Final = 2  # each takes 64 MiB
 
@@ -114,6 +117,12 @@ class Visit:
     signed_in: SignedIn | None
 
     @property
+    def here(self) -> str:
+        """The path and query that were asked for."""
+        url = self.request.url
+        return url.path + (f"?{url.query}" if url.query else "")
+
+    @property
     def visitor(self) -> Visitor:
         return Visitor(client_address(self.request), self.request.headers.get("user-agent", ""))
 
@@ -131,11 +140,19 @@ class Visit:
         """A call of the REST API's functions with the operator's rights, who is the actor in the audit."""
         return Call(self.access, context.api)
 
+    @property
+    def is_renewal(self) -> bool:
+        """Whether a page asks for its own content again by itself, and not the operator."""
+        return RENEWAL in self.request.headers
+
     def page(
         self, template: str, *, status: int = 200, headers: dict[str, str] | None = None, **values: Any
     ) -> Response:
-        """A page with the navigation, and with the notice of the act that led to it."""
-        return page(template, status=status, headers=headers, **self.frame, **values)
+        """A page with the navigation, and with the notice of the act that led to it; its content alone for a script,
+        and not even that for a renewal that would change nothing."""
+        made = page(template, status=status, headers=headers, **self.frame, **values)
+        is_whole = status != 200 or not self.is_renewal
+        return made if is_whole else unless_known(made, self.request.headers.get("if-none-match"))
 
     def message(self, title: str, *paragraphs: str, status: int, **values: Any) -> Response:
         """A page with the navigation that says one thing."""
@@ -146,7 +163,13 @@ class Visit:
         """The values of the frame around a page, for the operator; for strangers none."""
         if self.signed_in is None:
             return {}
+        chosen = preferences_of(self.request)
         return {
+            "partial": self.request.headers.get("hx-request-type") == "partial",
+            "every": chosen.every,
+            "choices_of_every": (None, *EVERY),
+            "keys": chosen.keys,
+            "here": self.here,
             "visitor": self.signed_in.name,
             "navigation": entries(self.access, self.request.url.path),
             "notice": notices.text_of(self.request.query_params.get(notices.PARAMETER)),
@@ -195,7 +218,8 @@ class Console:
             refused = self._unsafe(request)
             if refused is not None:
                 return refused
-            visit = Visit(request, await self.context.authenticator.signed_in(request))
+            signed_in = await self.context.authenticator.signed_in(request, is_use=not visit.is_renewal)
+            visit = Visit(request, signed_in)
             return self._not_allowed(needs, visit) or await function(self.context, visit)
         except ApiRefusal as refusal:
             return _refused(visit, refusal)
@@ -230,10 +254,10 @@ class Console:
         if needs.scope is None:
             return None
         if visit.signed_in is None:
-            request, path = visit.request, visit.request.url.path
-            returns = request.method in SAFE_METHODS and path != "/console"
-            onward = path + (f"?{request.url.query}" if request.url.query else "")
-            return see_other("/console/sign-in" + (f"?next={quote(onward, safe='/')}" if returns else ""))
+            if SCRIPTED in visit.request.headers:
+                return message("Signed out", "Sign in again.", status=401, action=("Sign in", "/console/sign-in"))
+            returns = visit.request.method in SAFE_METHODS and visit.request.url.path != "/console"
+            return see_other("/console/sign-in" + (f"?next={quote(visit.here, safe='/')}" if returns else ""))
         if not visit.signed_in.access.allows(needs.scope, teams=needs.teams):
             told = f"This page needs the right `{needs.scope}`, which your account does not have."
             return visit.message("Not allowed", told, status=403)

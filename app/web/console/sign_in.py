@@ -108,7 +108,7 @@ def begun(context: ConsoleContext, visit: Visit, secret: str, *, method: str, on
 
 def own_path(asked: str | None) -> str:
     """A path of the console to go on to: no other site's, whatever the query says."""
-    if asked is None or not asked.startswith("/console/") or len(asked) > 2000:
+    if asked is None or not asked.startswith(("/console/", "/console?")) or len(asked) > 2000:
         return START
     plain = asked.isascii() and asked.isprintable() and not any(character in asked for character in '\\"<> ')
     return asked if plain and "//" not in asked and not asked.startswith("/console/sign-in") else START

@@ -58,7 +58,10 @@ def open_console(*, database_url: str, broker_url: str, folder, **variables: str
 
 
 class Page(HTMLParser):
-    """A page: its text, the links by their text, the buttons, and the fields of its forms with their values."""
+    """A page: its text, the links by their text, the buttons, and the fields of its forms with their values.
+
+    buttons: those of the content, and the one that signs out.
+    """
 
     def __init__(self, answer: httpx.Response) -> None:
         super().__init__()
@@ -72,10 +75,12 @@ class Page(HTMLParser):
         self.attributes: dict[str, dict[str, str | None]] = {}
         self._open: list[tuple[str, str, list[str]]] = []
         self._select = ""
+        self._is_content = False
         self.feed(self.html)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         given = dict(attributes)
+        self._is_content = self._is_content or tag == "main"
         if tag in {"a", "button", "option"}:
             self._open.append((tag, given.get("href") or "", []))
         if tag in {"input", "select"} and given.get("name"):
@@ -97,7 +102,7 @@ class Page(HTMLParser):
         text = " ".join("".join(texts).split())
         if kind == "a":
             self.links.setdefault(text, target)
-        elif kind == "button":
+        elif kind == "button" and (self._is_content or text == "Sign out"):
             self.buttons.append(text)
         elif kind == "selected":
             self.fields[target] = text

@@ -44,16 +44,6 @@ def test_the_page_tells_each_check_that_the_status_does(api):
     assert answer.text.count('class="mark hint"') == told["hints"]
 
 
-def test_a_viewer_chooses_how_often_the_browser_asks_again(api):
-    with visitors.browser(api.web) as client:
-        signed_in(api, client)
-        assert "refresh" not in client.get("/console").headers
-        assert client.get("/console?every=10").headers["refresh"] == "10"
-        assert "stop" in text_of(client.get("/console?every=60"))
-        for other in ("0", "1", "x", "10; url=https://elsewhere.example"):
-            assert "refresh" not in client.get("/console", params={"every": other}).headers
-
-
 def test_a_team_sees_no_check_of_the_installation(api):
     with visitors.browser(api.web) as client:
         text = text_of(signed_in(api, client, Role.TEAM, team="crm").get("/console"))
