@@ -350,6 +350,8 @@ def test_a_name_that_changes_between_check_and_connection_changes_nothing(monkey
 
 
 def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch):
+    monkeypatch.setattr("app.outbound.network.CONNECT_SECONDS", 10.0)  # half of it is waited for
+
     async def scenario():
         names = DefinedNames(team_example=[["127.0.0.9", "127.0.0.1"]])
         async with endpoint() as team, Sending(resolve=names) as sending_:

@@ -247,7 +247,7 @@ def test_a_query_that_takes_too_long_is_ended_and_logged(world, application):
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite runs in this process
 def test_a_server_that_stands_still_is_cut_off(world, application):
-    opened = application.open(pool_size=1)
+    opened = application.open(timeout=5, pool_size=1)  # waited for, twice
     use(world, opened, USERS, None)
     world.handle(auth(tags=DANA))  # connected
     with application.engine.connect() as connection:
@@ -255,7 +255,6 @@ def test_a_server_that_stands_still_is_cut_off(world, application):
             "SELECT pid FROM pg_stat_activity WHERE application_name = 'waylink' AND datname = current_database()"
         )
         [pid] = connection.execute(asking).scalars()
-    opened.timeout = 0.3
     os.kill(pid, signal.SIGSTOP)
     try:
         [answer] = world.processor.directory.ask([Question({"end_user_id": "usr_2"}, None)])
