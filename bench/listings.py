@@ -29,6 +29,8 @@ from app.db.read.listing import ListFilters
 from app.db.read.refresh_listing import RefreshFilters
 from app.domain.people import OwnerKind
 from app.domain.states import AuditOutcome, RefreshState
+from app.ids import EVENT, show
+from app.search_input import read_search
 from app.services.policy import Policy
 from app.services.status import report
 from app.services.status.installation import Installation
@@ -120,6 +122,7 @@ def cases(database: Database, now: datetime) -> Iterator[Case]:
     """Every list, by every way to ask for it."""
     yield Case("status", lambda session: status(session, now))
     yield from _events(database, now)
+    yield from _searches(database, now)
     yield from _jobs(database, now)
     yield from _connections(database, now)
     yield from _refreshes(database, now)
@@ -181,6 +184,35 @@ def _events(database: Database, now: datetime) -> Iterator[Case]:
     }
     yield from _paged(database, "events", "events", ListFilters(limit=51, search=searching.AT_MOST), listing.events)
     yield from _filtered("events", ListFilters(limit=51, search=searching.AT_MOST), values, listing.events)
+
+
+def _searches(database: Database, now: datetime) -> Iterator[Case]:
+    """Each field of a search by what most events have, by what hardly any has, and by what none has."""
+    connection, old = _connection_id(database, 0.5), show(EVENT, _id(database, "events", 0.00005))
+    for text_ in (
+        "type:connection.created", "type:connection.deleted", "type:token.expiring", "type:waylink",
+        "type:nango.forward",
+        "state:processed", "state:failed", "origin:operator", "environment:rare", "environment:none",
+        "integration:integration7", "integration:rare", "integration:none",
+        "provider:provider1", "provider:rare", "provider:none",
+        f"connection:{connection}", "connection:none", f"id:{old}",
+        "user:u77777", "user:u77777@people.example", "user:none", "organization:o77", "organization:none",
+        "tag.plan:pro", "tag.plan:none", "tag.end_user_id:u5", f"tag.end_user_id:u{10**9}",
+        connection, old, "u77777@people.example", "u77777", "o77", "confirmed", "nothing-says-this",
+        "since:40d", "until:29d", "tag.plan:pro type:connection.deleted", "organization:o77 type:nango.sync",
+        "organization:o77 type:token.expiring",
+        "provider:rare tag.plan:pro", "integration:rare nothing-says-this", "tag.plan:pro nothing-says-this",
+    ):  # fmt: skip
+        asked = read_search(text_, now=now)
+        filters = ListFilters(
+            limit=51,
+            search=searching.AT_MOST,
+            query=asked.query,
+            since=asked.since,
+            until=asked.until,
+            event_id=asked.event_id,
+        )
+        yield _asked(f"event search, {text_}", listing.events, filters)
 
 
 def _jobs(database: Database, now: datetime) -> Iterator[Case]:

@@ -1,6 +1,8 @@
 """`waylink events`: list and show."""
 
 from contextlib import closing
+from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
 
 import click
@@ -11,11 +13,13 @@ from app.cli.lazy import Listing
 from app.cli.opening import open_database
 from app.cli.options import AS_JSON, BEFORE, LIMIT, as_table, choice, connection_filters, moment_option
 from app.cli.output import print_one, print_page
+from app.clock import utc_now
 from app.db.read import listing
 from app.db.read.listing import ListFilters
 from app.domain.event import EventType
 from app.domain.states import EventState, Origin
 from app.ids import EVENT, parse
+from app.search_input import read_search
 
 ACTS: Final = {
     "replay": ("app.cli.event_actions:replay", "Give a stored event to the routes once more."),
@@ -27,6 +31,9 @@ ACTS: Final = {
 
 
 @click.group(cls=Listing, lazy=ACTS, invoke_without_command=True)
+@click.option(
+    "--query", metavar="SEARCH", help="That meet this search, such as 'type:connection.created tag.plan:pro'."
+)
 @click.option("--state", type=choice(EventState), help="In this state.")
 @click.option("--type", "type_", type=choice(EventType), help="Of this type.")
 @click.option("--origin", type=choice(Origin), help="From here.")
@@ -46,18 +53,29 @@ def events(
     follow: bool,
     before: str | None,
     type_: str | None,
+    query: str | None,
+    since: datetime | None,
     **filters: Any,
 ) -> None:
     """List events, newest first; `waylink events show ID` tells all about one."""
     if context.invoked_subcommand:
         return
-    cursor = parse(EVENT, before) if before else None
+    cursor, asked = parse(EVENT, before) if before else None, read_search(query, now=utc_now())
+    wanted = ListFilters(
+        before=cursor,
+        type=type_,
+        query=asked.query,
+        since=asked.since_also(since),
+        until=asked.until,
+        event_id=asked.event_id,
+        **filters,
+    )
     columns = ("id", "age:received_at", "state", "type", "integration", "connection_id", "tags", "duplicates")
     with closing(open_database()) as database:
 
         def look(rows: int) -> list[dict[str, Any]]:
             with database.read() as session:
-                return listing.events(session, ListFilters(limit=rows, before=cursor, type=type_, **filters))
+                return listing.events(session, replace(wanted, limit=rows))
 
         if follow:
             following.follow(look, columns, state=("id", "state"), limit=limit, as_json=as_json, before=before)

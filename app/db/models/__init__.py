@@ -13,7 +13,7 @@ from sqlalchemy import Column, ForeignKeyConstraint
 from app.db.models.access import ApiToken, Audit, IdempotentCall, Operator, OperatorLink, OperatorSession, SignInAttempt
 from app.db.models.base import SQLITE_ONLY, Base, BigInt
 from app.db.models.connections import Connection, Link, Organization, User
-from app.db.models.intake import Delivery, Event, EventLease, LostAnswer, Repeat, WebProcess
+from app.db.models.intake import RARE_TYPES, Delivery, Event, EventLease, LostAnswer, Repeat, WebProcess
 from app.db.models.jobs import UNFINISHED, Attempt, Decision, Job
 from app.db.models.liveness import (
     Acknowledgement,
@@ -48,6 +48,7 @@ from app.db.models.upkeep import Difference, Lease, Reconciliation, Rejection, S
 from app.db.types import UNKNOWN, Readable, StoredJson, UtcDateTime
 
 __all__ = [
+    "RARE_TYPES",
     "SQLITE_FOREIGN_KEYS",
     "UNFINISHED",
     "Acknowledgement",

@@ -1,7 +1,7 @@
 """Deliveries, repeats of them, and the events that they become."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
@@ -16,6 +16,23 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.models.base import Base, BigInt, partial, sqlite_foreign_key
 from app.db.types import JsonText
+from app.domain.event import EventType
+
+# Types of which hardly any events come where all is well: an index has these, and costs the others nothing.
+RARE_TYPES: Final = (
+    EventType.CONNECTION_CREATION_FAILED,
+    EventType.CONNECTION_REAUTHORIZATION_FAILED,
+    EventType.CONNECTION_REFRESH_FAILED,
+    EventType.CONNECTION_DELETED,
+    EventType.CONNECTION_TAGS_CHANGED,
+    EventType.CONNECTION_NEEDS_RECONNECT,
+    EventType.TOKEN_EXPIRING,
+    EventType.NANGO_UNHANDLED,
+    EventType.DESTINATION_FAILING,
+    EventType.DESTINATION_DISABLED,
+    EventType.DESTINATION_RECOVERED,
+    EventType.JOB_DISCARDED,
+)
 
 
 class Delivery(Base):
@@ -85,6 +102,9 @@ class Event(Base):
             "id",
             where="connection_ref IS NULL AND connection_id IS NOT NULL",
         ),
+        # For searches, which follow connections to their events: all those that have none.
+        partial("ix_events_alone", "id", where="connection_ref IS NULL AND type IS NOT NULL"),
+        partial("ix_events_rare_type", "type", "id", where=f"type IN {tuple(map(str, RARE_TYPES))}"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -1,12 +1,10 @@
 """Lists of connections by their properties, and one connection with its history."""
 
-from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any, Final, cast
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, exists, func, select, type_coerce
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import Session
 
 from app.db import bulk
@@ -14,6 +12,7 @@ from app.db.models import Connection, Link, Organization, Refresh, User
 from app.db.read import searching, sibling_connections
 from app.db.read.listing import ListFilters, equal, page, shown_time
 from app.db.read.searching import Page, Place
+from app.db.read.tag_conditions import tagged
 from app.domain.refreshing.clocks import unread, without_expiry
 from app.domain.refreshing.lives import ClockSource
 from app.domain.refreshing.outcomes import why_not_refreshable
@@ -49,7 +48,7 @@ def connections(session: Session, filters: ListFilters) -> Page:
     if filters.duplicates:
         statement = statement.where(sibling_connections.is_one_of_several())
     if filters.tags:
-        statement = statement.where(*_tagged(bulk.dialect(session), filters.tags))
+        statement = statement.where(*tagged(bulk.dialect(session), Connection.tags, filters.tags))
     return searching.page_of(
         session,
         page(statement, Connection.id, filters),
@@ -151,13 +150,6 @@ def _bounds(filters: ListFilters) -> list[ColumnElement[bool]]:
         if before is not None:
             found.append(column < before)
     return found
-
-
-def _tagged(dialect: str, tags: Mapping[str, str]) -> list[ColumnElement[bool]]:
-    if dialect == "postgresql":
-        return [type_coerce(Connection.tags, JSONB).contains(dict(tags))]
-    tag = func.json_each(Connection.tags).table_valued("key", "value")
-    return [exists().select_from(tag).where(tag.c.key == key, tag.c.value == tags[key]) for key in tags]
 
 
 def _connection_rows() -> Select[Any]:

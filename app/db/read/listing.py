@@ -4,19 +4,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import partial
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, exists, func, select
+from sqlalchemy import ColumnElement, Select, bindparam, exists, func, select
 from sqlalchemy.orm import Session
 
 from app.db import attempts, decisions, documents
-from app.db.models import Connection, Event, Job
-from app.db.read import searching
+from app.db.models import RARE_TYPES, Connection, Event, Job
+from app.db.read import event_search, searching
 from app.db.read.searching import Page, Place
 from app.domain import canary
 from app.domain.event import EventType
+from app.domain.search import EventSearch, Field, Term, types_of
 from app.domain.states import UNFINISHED_JOBS, EventState, JobState
 from app.domain.traceparent import trace_id
 from app.errors import NotFound
@@ -37,6 +38,8 @@ class ListFilters:
     before: UUID | None = None
     search: int | None = None
     since: datetime | None = None  # of rows made then or later
+    until: datetime | None = None  # of rows made before
+    query: EventSearch | None = None  # of events; its times and its id are in `since`, `until` and `event_id`
     state: str | None = None
     type: str | None = None
     origin: str | None = None
@@ -65,30 +68,25 @@ class ListFilters:
 
 
 # What an index answers, or a part of the table that is small enough.
-_INDEXED_EVENTS: Final = (EventState.RECEIVED, EventState.FAILED)
+_INDEXED_EVENTS: Final = frozenset({EventState.RECEIVED, EventState.FAILED})
 _INDEXED_JOBS: Final = tuple(state for state in JobState if state is not JobState.COMPLETED)
 
 
 def events(session: Session, filters: ListFilters) -> Page:
-    statement = equal(
-        select(Event),
-        (Event.state, filters.state),
-        (Event.type, filters.type),
-        (Event.origin, filters.origin),
-        (Event.environment, filters.environment),
-        (Event.integration, filters.integration),
-    )
-    statement = statement.where(Event.environment != canary.ENVIRONMENT)
+    own, read, query = partial(_are, filters), partial(_rows, session, _event), _query(filters)
+    statement = page(select(Event).where(*own(Event)), Event.id, filters)
     if filters.team is not None:
         statement = statement.where(_concerns(filters.team))
-    statement = page(statement, Event.id, filters)
-    if filters.connection_id is not None:
-        # One after the other: PostgreSQL would read the whole table for an alternative of both.
-        wanted = [statement.where(which) for which in _of_connection(session, filters.connection_id)]
-        rows = [row for each in wanted for row in session.scalars(each)]
-        return Page(_event(row) for row in sorted(rows, key=attrgetter("id"), reverse=True)[: filters.limit])
-    indexed = filters.team is not None or filters.state in _INDEXED_EVENTS
-    read = partial(_rows, session, _event)
+    if event_search.looks_further(query):
+        place = _place(filters, indexed=filters.event_id is not None)
+        return event_search.page_of(session, statement, query, own=own, place=place, team=filters.team, read=read)
+    parts = _parts(session, filters)
+    if parts is not None:
+        # One after the other: PostgreSQL would read the whole table for an alternative of them.
+        rows = [row for part in parts for row in read(statement.where(part))]
+        return Page(sorted(rows, key=itemgetter("id"), reverse=True)[: filters.limit])
+    states = {filters.state, query.value(Field.STATE)}
+    indexed = filters.team is not None or filters.event_id is not None or bool(states & _INDEXED_EVENTS)
     return searching.page_of(session, statement, Event.id, EVENT, place=_place(filters, indexed=indexed), read=read)
 
 
@@ -169,6 +167,47 @@ def equal(statement: Select[Any], *pairs: tuple[Any, Any]) -> Select[Any]:
     return statement
 
 
+def _are(filters: ListFilters, of: Any) -> list[ColumnElement[bool]]:
+    """Conditions on the own columns of events. of: `Event`, or a subquery with its columns."""
+    pairs = (
+        (of.id, filters.event_id),
+        (of.state, filters.state),
+        (of.type, filters.type),
+        (of.origin, filters.origin),
+        (of.environment, filters.environment),
+        (of.integration, filters.integration),
+    )
+    found = [column == value for column, value in pairs if value is not None]
+    asked = event_search.conditions(filters.query, of) if filters.query is not None else []
+    return [*found, *asked, of.environment != canary.ENVIRONMENT]
+
+
+def _parts(session: Session, filters: ListFilters) -> list[ColumnElement[bool]] | None:
+    """Conditions, each with an index, one of which the events meet; None where no index has them."""
+    if filters.connection_id is not None:
+        return _of_connection(session, filters.connection_id)
+    rare = _rare_types(filters)
+    # Written out, so that PostgreSQL sees that the index has them.
+    return None if rare is None else [Event.type == bindparam(None, kind, literal_execute=True) for kind in rare]
+
+
+def _query(filters: ListFilters) -> EventSearch:
+    """The search, with the connection of the other filters where both are given."""
+    query = filters.query or EventSearch()
+    if filters.connection_id is None or not event_search.looks_further(query):
+        return query
+    return EventSearch((*query.terms, Term(Field.CONNECTION, filters.connection_id)))
+
+
+def _rare_types(filters: ListFilters) -> list[str] | None:
+    """The types that are asked for, where the index of rare ones has them all; None where it does not."""
+    asked = filters.query.value(Field.TYPE) if filters.query is not None else None
+    wanted: set[str] = {filters.type} if filters.type is not None else set()
+    if asked is not None:
+        wanted = wanted & set(types_of(asked)) if wanted else set(types_of(asked))
+    return sorted(wanted) if wanted and wanted <= set(RARE_TYPES) else None
+
+
 def _of_connection(session: Session, connection_id: str) -> list[ColumnElement[bool]]:
     """Conditions for events of connections with this id of Nango's, known and unknown ones, each with an index."""
     known = select(Connection.id).where(Connection.connection_id == connection_id).limit(MOST_NAMESAKES)
@@ -186,6 +225,8 @@ def page(statement: Select[Any], key: Any, filters: ListFilters) -> Select[Any]:
         statement = statement.where(key < filters.before)
     if filters.since is not None:
         statement = statement.where(key >= first_id(filters.since))
+    if filters.until is not None:
+        statement = statement.where(key < first_id(filters.until))
     return statement.order_by(key.desc()).limit(filters.limit)
 
 
@@ -195,7 +236,13 @@ def _rows(session: Session, shown: Callable[[Any], dict[str, Any]], statement: S
 
 def _place(filters: ListFilters, *, indexed: bool) -> Place:
     """indexed: an index has what is asked for."""
-    return Place(before=filters.before, limit=filters.limit, search=None if indexed else filters.search)
+    bounds = [filters.before, first_id(filters.until) if filters.until is not None else None]
+    return Place(
+        before=min((each for each in bounds if each is not None), default=None),
+        after=first_id(filters.since) if filters.since is not None else None,
+        limit=filters.limit,
+        search=None if indexed else filters.search,
+    )
 
 
 def _recurrences(session: Session, event: Event) -> int:

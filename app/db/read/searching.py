@@ -39,12 +39,14 @@ def end_of_search(session: Session, key: Any, *, before: UUID | None, rows: int)
 class Place:
     """The place of a page in its list.
 
-    before: the id that its rows come before. search: rows to look at; None: as many as it takes.
+    before: the id that its rows come before. search: rows to look at; None: as many as it takes. after: the id that
+    all rows of the list have or come behind.
     """
 
     before: UUID | None
     limit: int
     search: int | None
+    after: UUID | None = None
 
 
 def page_of(
@@ -58,6 +60,8 @@ def page_of(
 ) -> Page:
     """A page of the statement, which begins and ends there. key, prefix: the column of ids, and that of public ones."""
     end = None if place.search is None else end_of_search(session, key, before=place.before, rows=place.search)
+    if end is not None and place.after is not None and end < place.after:
+        end = None
     found = Page(read(statement.where(key >= end) if end is not None else statement))
     if end is not None and len(found) < place.limit:
         found.searched_to = show(prefix, end)

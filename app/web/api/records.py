@@ -15,6 +15,7 @@ from app.domain.event import EventType
 from app.domain.states import AuditOutcome, EventState, Fault, JobState, Origin
 from app.ids import AUDIT, EVENT, JOB
 from app.qualified_names import within
+from app.search_input import read_search
 from app.services.maintenance.upkeep import RECORD_KEPT
 from app.timestamp_input import moment
 from app.web.api.endpoint import Call, Endpoint, Page, PageQuery, endpoint, page, record
@@ -36,6 +37,9 @@ class AuditQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class EventQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    q: Annotated[
+        str | None, Meta(description="That meet this search, such as `type:connection.created tag.plan:pro`.")
+    ] = None
     state: Annotated[EventState | None, Meta(description="In this state.")] = None
     type: Annotated[EventType | None, Meta(description="Of this type.")] = None
     origin: Annotated[Origin | None, Meta(description="From here.")] = None
@@ -81,8 +85,10 @@ def list_audit(call: Call, query: AuditQuery) -> Page[AuditEntry]:
 def list_events(call: Call, query: EventQuery) -> Page[EventRow]:
     """List events, newest first.
 
-    A team's token sees the events that became jobs of that team.
+    `q` is a search such as `type:connection.created tag.plan:pro`, and the other parameters hold beside it. A team's
+    token sees the events that became jobs of that team, and its searches go by what these say themselves.
     """
+    asked = read_search(query.q, now=call.context.clock())
     filters = ListFilters(
         limit=query.limit + 1,
         before=after(EVENT, query.cursor),
@@ -92,7 +98,10 @@ def list_events(call: Call, query: EventQuery) -> Page[EventRow]:
         environment=query.environment,
         integration=query.integration,
         connection_id=query.connection_id,
-        since=_since(call, query.since),
+        since=asked.since_also(_since(call, query.since)),
+        until=asked.until,
+        event_id=asked.event_id,
+        query=asked.query,
         team=call.team,
         search=searching.AT_MOST,
     )

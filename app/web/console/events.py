@@ -10,6 +10,7 @@ from starlette.responses import Response
 from app.domain.acknowledging import AckKind
 from app.domain.difference import Difference, difference
 from app.domain.masking import masked_at, masked_body, masked_document
+from app.domain.search import PARAMETER
 from app.errors import Conflict, NotFound
 from app.web.api import dry_runs, records
 from app.web.api.dry_runs import ConditionRow, EventExplanation, ExplainQuery
@@ -28,9 +29,14 @@ MOST_JOBS: Final = 20  # whose attempts a page shows
 MOST_ROUTES: Final = 50  # whose decisions a page shows
 # Members of a document that differ between any two events.
 _OWN: Final = frozenset({"id", "occurred_at"})
+_SEARCH: Final = (
+    "Such as `type:connection.created tag.plan:pro`, `user:ada@example.com`, an id, or text. All terms must hold; "
+    "quotes hold a value with spaces together."
+)
 LIST: Final = List(
     records.list_events,
     (
+        Filter(PARAMETER, "Search", hint=_SEARCH),
         Filter("state"),
         Filter("type"),
         Filter("origin"),

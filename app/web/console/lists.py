@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from app.domain.search import PARAMETER
 from app.web.api.endpoint import Endpoint
 from app.web.console.fields import REFUSALS, Fields, Filter, Problems, ShownFilter, given_in
 from app.web.console.rendering import link
@@ -39,6 +40,11 @@ class ShownList:
     @property
     def is_filtered(self) -> bool:
         return bool(self.query)
+
+    @property
+    def search(self) -> ShownFilter | None:
+        """The field of the search; None for a list that has none."""
+        return next((each for each in self.filters if each.name == PARAMETER), None)
 
     @property
     def is_refused(self) -> bool:

@@ -205,10 +205,19 @@ def test_an_empty_listing_is_an_empty_array(migrated: Command, name: str) -> Non
         (["--origin", "webhook"], 1),
         (["--type", "connection.created"], 1),
         (["--limit", "1"], 1),
+        (["--query", "type:connection.created integration:github"], 1),
+        (["--query", "state:processed", "--state", "failed"], 0),
+        (["--query", "since:1h", "--since", "1m"], 1),
     ],
 )
 def test_filters_match_exactly(migrated: Command, filters: list[str], found: int) -> None:
     assert len(migrated.json("events", *filters)) == found
+
+
+def test_a_search_that_cannot_be_read_is_told_with_its_place(migrated: Command) -> None:
+    assert "character 1: there is no such field; did you mean `type`?" in one_line_error(
+        migrated.inside("events", "--query", "tpye:x"), 2
+    )
 
 
 @pytest.mark.parametrize("arguments", [["events"], ["events", "--json"]], ids=" ".join)

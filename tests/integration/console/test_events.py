@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from app.clock import utc_now
 from app.db.models import Audit, Destination
+from app.db.read import event_search
 from app.db.routes import RouteDefinition
 from app.ids import EVENT, JOB, new_id, parse, show
 from app.services.definitions import config_sync
@@ -64,6 +65,54 @@ def test_the_list_is_filtered_and_leads_to_the_events_of_a_connection(console, e
     page = console.get("/console/events", status=422, since="yesterday", integration="oauth2")
     assert page.attributes["since"]["aria-invalid"] == "true"
     assert page.fields["integration"] == "oauth2"
+
+
+def test_the_list_is_searched_and_the_search_is_in_its_url_beside_the_filters(console, events):
+    older, newer, connection = events
+    page = console.get("/console/events", q=f"connection:{connection} id:{older}", type="connection.created", limit="1")
+    assert page.fields["q"] == f"connection:{connection} id:{older}"
+    assert [path for path in page.links.values() if path.startswith("/console/events/evt_")] == [
+        f"/console/events/{older}"
+    ]
+    assert "id%3Aevt_" in page.links["processed"]
+    assert page.fields["type"] == "connection.created"
+    found = console.api.json("/events", params={"q": f"connection:{connection} id:{older}"}, who="viewer")
+    assert [event["id"] for event in found["data"]] == [older]
+    both = console.api.json("/events", params={"q": f"{connection} state:processed", "since": "1h"})
+    assert [event["id"] for event in both["data"]] == [newer, older]
+
+
+def test_a_search_that_cannot_be_read_is_told_at_its_field_and_kept(console):
+    page = console.get("/console/events", status=422, q="tpye:x", state="failed")
+    assert "character 1: there is no such field; did you mean type ?" in page.text
+    assert page.attributes["q"]["aria-invalid"] == "true"
+    assert (page.fields["q"], page.fields["state"]) == ("tpye:x", "failed")
+    refused = console.api.get("/events", params={"q": "tpye:x"})
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["field"] == "q"
+
+
+def test_a_retry_of_all_that_match_is_not_offered_for_a_search_that_it_would_not_keep(console):
+    failed_event(console)
+    assert "Retry all that match…" in console.get("/console/events", state="failed").links
+    assert "Retry all that match…" not in console.get("/console/events", state="failed", q="origin:webhook").links
+
+
+def test_a_team_searches_its_own_events_by_what_they_say_themselves(console, events):
+    _, newer, connection = events
+    add(console.database, a_job(utc_now(), parse(EVENT, newer)))
+    for search in (connection, f"connection:{connection}", "type:connection.created", f"id:{newer}", newer):
+        found = console.api.json("/events", params={"q": search}, who="team-viewer")
+        assert [event["id"] for event in found["data"]] == [newer], search
+    assert newer in console.get("/console/events", q=connection, who="team").html
+    assert console.api.json("/events", params={"q": "user:u-1"}, who="team-viewer")["data"] == []
+
+
+def test_where_no_row_was_found_so_far_the_page_leads_on(console, events, monkeypatch):
+    monkeypatch.setattr(event_search, "AT_MOST", 1)
+    page = console.get("/console/events", q="nothing-says-this")
+    assert "No event among those looked at matches." in page.text
+    assert "cursor=" in page.links["Look at older events"]
 
 
 def test_an_event_shows_each_routes_decision_with_expected_and_actual(console, events):

@@ -1,0 +1,250 @@
+"""The connections that a search for events (`app.domain.search`) means, and conditions on events by them."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import JSON, ColumnElement, Select, Text, cast, false, func, literal, or_, select, tuple_, type_coerce
+from sqlalchemy.orm import Session
+
+from app.db import bulk
+from app.db.models import Connection, Event, Link, Organization, User
+from app.db.read.tag_conditions import tagged
+from app.domain.search import EventSearch, Field
+from app.errors import InvalidInput
+from app.ids import EVENT, parse
+
+MOST_CONNECTIONS: Final = 2_000  # whose events are looked up by the index
+MOST_INTEGRATIONS: Final = 500
+MOST_OWNERS: Final = 20  # users of one e-mail address
+PERSON_TAGS: Final = (  # of end users and organizations, by Nango's names
+    "end_user_id",
+    "end_user_email",
+    "end_user_display_name",
+    "organization_id",
+    "organization_display_name",
+)
+Conditions = list[ColumnElement[bool]]
+Rows = Callable[[Any], Conditions]  # conditions on the rows of `Event`, or of a subquery with its columns
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An integration of an environment that has connections."""
+
+    environment: str
+    integration: str
+    provider: str | None
+
+
+def sources(session: Session) -> list[Source]:
+    """The integrations that have connections, by environment and name; MOST_INTEGRATIONS at most.
+
+    Each is a step along the unique index, which is not read as a whole.
+    """
+    key, found = (Connection.environment, Connection.integration), list[Source]()
+    following = select(*key, Connection.provider).order_by(*key).limit(1)
+    row = session.execute(following).first()
+    while row is not None and len(found) < MOST_INTEGRATIONS:
+        found.append(Source(*row))
+        row = session.execute(following.where(tuple_(*key) > tuple_(literal(row[0]), literal(row[1])))).first()
+    return found
+
+
+class Wanted:
+    """A search, with what it names looked up.
+
+    texts: conditions of words that are no names. named: for each word or id that is one, its connections.
+    """
+
+    def __init__(self, session: Session, search: EventSearch) -> None:
+        self._session, self._search, self._dialect = session, search, bulk.dialect(session)
+        self._texts: list[str] = []
+        self._event_ids: list[UUID] = []
+        self._named: list[tuple[str, Field, set[UUID]]] = []
+        self._tags = {term.name: term.value for term in search.of(Field.TAG)}
+        self._users = self._of(Field.USER, self._users_of)
+        self._organizations = self._of(Field.ORGANIZATION, self._organizations_of)
+        self._sources = self._find_sources()
+        for term in search.of(Field.CONNECTION):
+            self._named.append(
+                (term.value, term.field, self._ids(Connection.id, Connection.connection_id == term.value))
+            )
+        for term in search.of(Field.TEXT):
+            self._look_up(term.value)
+
+    def texts(self, of: Any) -> Conditions:
+        """Conditions of words that name no connection."""
+        ids: Conditions = [of.id == event_id for event_id in self._event_ids]
+        return [*ids, *(contains(of, word) for word in self._texts)]
+
+    @property
+    def is_of_connections(self) -> bool:
+        """Whether it asks for anything that connections have."""
+        asked = (self._users, self._organizations, self._sources)
+        return bool(self._named or self._tags) or any(each is not None for each in asked)
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether it has words that name no connection."""
+        return bool(self._texts or self._event_ids)
+
+    @property
+    def is_one_event(self) -> bool:
+        return bool(self._event_ids)
+
+    def connections(self) -> list[UUID] | None:
+        """The connections that are meant; None for more than MOST_CONNECTIONS."""
+        statement = select(Connection.id).limit(MOST_CONNECTIONS + 1)
+        if owned := self._owned(Link.user_id, Link.organization_id):
+            joined = (Link.connection_ref == Connection.id) & Link.closed_at.is_(None)
+            statement = statement.join(Link, joined).where(*owned)
+        if self._sources is not None:
+            pairs = [(each.environment, each.integration) for each in self._sources]
+            statement = statement.where(tuple_(Connection.environment, Connection.integration).in_(pairs))
+        if self._tags:
+            statement = statement.where(*tagged(self._dialect, Connection.tags, self._tags))
+        for _word, _field, refs in self._named:
+            statement = statement.where(Connection.id.in_(refs))
+        found = list(self._session.scalars(statement))
+        return found if len(found) <= MOST_CONNECTIONS else None
+
+    def rows(self) -> Conditions:
+        """Conditions on events by their connections as these are now, each a look into an index per row."""
+        found, alone = self._of_integrations(), Event.connection_ref.is_(None)
+        if owned := self._owned(Link.user_id, Link.organization_id):
+            mine = Link.connection_ref == Event.connection_ref, Link.closed_at.is_(None)
+            found.append(_exists(select(literal(1)).where(*mine, *owned)))
+        if self._tags:
+            tags = tagged(self._dialect, Connection.tags, self._tags)
+            its = _exists(select(literal(1)).where(Connection.id == Event.connection_ref, *tags))
+            found.append(or_(its, alone & has(self._dialect, Event.tags, self._tags)))
+        for word, field, refs in self._named:
+            found.append(or_(Event.connection_ref.in_(refs), alone & self._names(word, field)))
+        return found
+
+    def alone(self) -> Conditions:
+        """Conditions on events without a connection, by what they say themselves."""
+        if self._users is not None or self._organizations is not None:
+            return [false()]
+        tags = [has(self._dialect, Event.tags, self._tags)] if self._tags else []
+        return [*self._of_integrations(), *tags, *(self._names(word, field) for word, field, _refs in self._named)]
+
+    def _of(self, field: Field, look_up: Callable[[str], set[UUID]]) -> set[UUID] | None:
+        value = self._search.value(field)
+        return look_up(value) if value is not None else None
+
+    def _find_sources(self) -> list[Source] | None:
+        integration, provider = self._search.value(Field.INTEGRATION), self._search.value(Field.PROVIDER)
+        if integration is None and provider is None:
+            return None
+        asked = [each for each in sources(self._session) if integration in {None, each.integration}]
+        return [each for each in asked if provider in {None, each.provider}]
+
+    def _look_up(self, word: str) -> None:
+        """A word as the id of an event, as the name of connections, or as text."""
+        if (event_id := event_id_of(word)) is not None:
+            self._event_ids.append(event_id)
+        elif (refs := self._connections_of(word)) or self._is_unknown(word):
+            self._named.append((word, Field.TEXT, refs))
+        else:
+            self._texts.append(word)
+
+    def _is_unknown(self, word: str) -> bool:
+        """Whether it is the id of a connection that events name and that is not known."""
+        unknown = Event.connection_ref.is_(None) & Event.connection_id.is_not(None)
+        return bool(self._ids(Event.id, unknown, Event.connection_id == word, most=1))
+
+    def _connections_of(self, word: str) -> set[UUID]:
+        """Connections with this id, or whose owner or end user has this id, e-mail address or name."""
+        found = self._ids(Connection.id, Connection.connection_id == word)
+        owners = (Link.user_id, self._users_of(word)), (Link.organization_id, self._organizations_of(word))
+        for column, ids in owners:
+            if ids:
+                found |= self._ids(Link.connection_ref, column.in_(ids), Link.closed_at.is_(None))
+        for name in PERSON_TAGS:
+            found |= self._ids(Connection.id, *tagged(self._dialect, Connection.tags, {name: word}))
+        return found
+
+    def _users_of(self, word: str) -> set[UUID]:
+        found = self._ids(User.id, User.external_id == word)
+        return found | self._ids(User.id, func.lower(User.email) == word.lower(), most=MOST_OWNERS)
+
+    def _organizations_of(self, word: str) -> set[UUID]:
+        return self._ids(Organization.id, Organization.external_id == word)
+
+    def _ids(self, column: Any, *where: ColumnElement[bool], most: int = MOST_CONNECTIONS + 1) -> set[UUID]:
+        return set(self._session.scalars(select(column).where(*where).limit(most)))
+
+    def _names(self, word: str, field: Field) -> ColumnElement[bool]:
+        is_id = Event.connection_id == word
+        if field is Field.CONNECTION:
+            return is_id
+        return or_(is_id, *(has(self._dialect, Event.tags, {name: word}) for name in PERSON_TAGS))
+
+    def _owned(self, user: Any, organization: Any) -> Conditions:
+        pairs = (user, self._users), (organization, self._organizations)
+        return [column.in_(ids) for column, ids in pairs if ids is not None]
+
+    def _of_integrations(self) -> Conditions:
+        found: Conditions = []
+        if (integration := self._search.value(Field.INTEGRATION)) is not None:
+            found.append(Event.integration == integration)
+        if self._search.value(Field.PROVIDER) is not None:
+            pairs = [(each.environment, each.integration) for each in self._sources or ()]
+            found.append(tuple_(Event.environment, Event.integration).in_(pairs))
+        return found
+
+
+def as_told(dialect: str, search: EventSearch) -> Conditions:
+    """Conditions on events by what they say themselves, in place of all that `Wanted` looks up."""
+    found: Conditions = [has(dialect, Event.tags, {term.name: term.value}) for term in search.of(Field.TAG)]
+    document = type_coerce(Event.document, JSON)
+    for term in search.of(Field.CONNECTION):
+        found.append(Event.connection_id == term.value)
+    for term in search.of(Field.INTEGRATION):
+        found.append(Event.integration == term.value)
+    for term in search.of(Field.PROVIDER):
+        found.append(document["provider"].as_string() == term.value)
+    for term in search.of(Field.USER):
+        user, is_email = document["user"], func.lower(document["user"]["email"].as_string()) == term.value.lower()
+        found.append(or_(user["external_id"].as_string() == term.value, is_email))
+    for term in search.of(Field.ORGANIZATION):
+        found.append(document["organization"]["external_id"].as_string() == term.value)
+    for term in search.of(Field.TEXT):
+        event_id = event_id_of(term.value)
+        found.append(contains(Event, term.value) if event_id is None else Event.id == event_id)
+    return found
+
+
+def event_id_of(word: str) -> UUID | None:
+    """The id of an event that a word is; None for any other word."""
+    if not word.startswith(f"{EVENT}_"):
+        return None
+    try:
+        return parse(EVENT, word)
+    except InvalidInput:
+        return None
+
+
+def contains(of: Any, word: str) -> ColumnElement[bool]:
+    """The condition that connection id, integration, problem or tags contain a text, in any case of letters."""
+    stored = json.dumps(word, ensure_ascii=False)[1:-1]  # as JSON writes it
+    columns = (of.connection_id, of.integration, of.problem)
+    found = [column.icontains(word, autoescape=True) for column in columns]
+    return or_(*found, cast(type_coerce(of.tags, Text), Text).icontains(stored, autoescape=True))
+
+
+def has(dialect: str, column: Any, tags: Mapping[str, str]) -> ColumnElement[bool]:
+    """The condition that a column of tags has all of these."""
+    first, *others = tagged(dialect, column, tags)
+    for each in others:
+        first &= each
+    return first
+
+
+def _exists(row: Select[Any]) -> ColumnElement[bool]:
+    """The condition that there is a row, looked up for each event: PostgreSQL makes no join of it."""
+    return row.limit(1).scalar_subquery().is_not(None)

@@ -1,0 +1,15 @@
+"""Conditions on tags, which both databases store as JSON objects of texts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, exists, func, type_coerce
+from sqlalchemy.dialects.postgresql import JSONB
+
+
+def tagged(dialect: str, column: Any, tags: Mapping[str, str]) -> list[ColumnElement[bool]]:
+    """Conditions that hold where a column of tags has each of these tags with exactly this value."""
+    if dialect == "postgresql":
+        return [type_coerce(column, JSONB).contains(dict(tags))]
+    tag = func.json_each(column).table_valued("key", "value")
+    return [exists().select_from(tag).where(tag.c.key == key, tag.c.value == tags[key]) for key in tags]
