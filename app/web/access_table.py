@@ -35,6 +35,8 @@ PAGES: Final[Mapping[str, Needs]] = {
     "POST /console/account/password": _READ_OWN,
     "POST /console/account/sessions": _READ_OWN,
     "POST /console/preferences": _READ_OWN,
+    "GET /console/commands": _READ_OWN,
+    "GET /console/keys": _READ_OWN,
     "GET /console/events": _READ_OWN,
     "GET /console/events/acknowledge": _CHANGE,
     "POST /console/events/acknowledge": _CHANGE,

@@ -7,6 +7,7 @@ from typing import Final
 from app.domain.job_actions import JobAction
 from app.web.console import (
     account,
+    commands,
     connection_acts,
     connections,
     definition_acts,
@@ -39,6 +40,8 @@ PAGES: Final[Mapping[str, PageFunction]] = {
     "POST /console/account/password": account.change_password,
     "POST /console/account/sessions": account.end_other_sessions,
     "POST /console/preferences": account.set_preferences,
+    "GET /console/commands": commands.show_commands,
+    "GET /console/keys": commands.show_keys,
     "GET /console/api": reference.show_calls,
     "GET /console/api/{group}": reference.show_group,
     "GET /console/events": events.show_events,
