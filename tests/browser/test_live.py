@@ -116,12 +116,14 @@ def test_nothing_is_renewed_while_that_would_disturb(live: Visitor, installed):
     page.wait_for_load_state("networkidle")
 
     page.get_by_text("Filter", exact=True).click()
+    page.locator("h1").click()
     asks_nothing(live)
     assert state.inner_text() == "5 s, paused: a form is open"
     page.locator("#integration").fill("slack")
     asks_nothing(live)
     assert state.inner_text() == "5 s, paused: a form is in use"
     page.get_by_text("Filter", exact=True).click()
+    page.locator("h1").click()
     asks_nothing(live)
     assert state.inner_text() == "5 s, paused: a form was changed"
     assert page.locator("#integration").input_value() == "slack"

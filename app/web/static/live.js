@@ -31,7 +31,7 @@ function obstacle() {
   if (getSelection().type === "Range") return "text is selected";
   if (document.activeElement?.closest("form") || document.querySelector("main form:hover")) return "a form is in use";
   const forms = [...document.querySelectorAll("details[open]")].filter((each) => !opened.has(each));
-  if (forms.some((each) => each.querySelector("form"))) return "a form is open";
+  if (forms.some((each) => each.querySelector("form, input, select, textarea"))) return "a form is open";
   const fields = document.querySelectorAll("main :is(input:not([type=hidden]), select, textarea)");
   return [...fields].some(isChanged) ? "a form was changed" : "";
 }
