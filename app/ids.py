@@ -26,6 +26,7 @@ AUDIT: Final = "aud"
 OPERATOR: Final = "opr"
 SESSION: Final = "ses"
 RECONCILIATION: Final = "rec"
+BULK_RUN: Final = "blk"
 
 
 def new_id() -> UUID:

@@ -62,6 +62,7 @@ PARTS: Final[dict[str, Callable[[Report, bool], None]]] = {
     "pipeline": _pipeline,
     "writes": _writes,
     "delivery": _delivery,
+    "bulk": partial(_figures, "bench.bulk_retry"),
     "routing": partial(_figures, "bench.routing"),
     "scale": _scale,
     "listings": _listings,

@@ -95,7 +95,7 @@ def prepare(on: Bench, destinations: int, count: int) -> Jobs:
     folder.mkdir()
     (folder / "waylink.toml").write_text(configuration(ports))
     jobs = Jobs(on.postgres.create_database(), folder, ports, count)
-    run(python("app.cli", "migrate"), _variables(on, jobs.url), folder)
+    run(python("app.cli", "migrate"), variables_of(on, jobs.url), folder)
     with closing(connect(jobs.url)) as database:
         receive(database, [body(str(uuid.uuid4())) for _ in range(count // destinations)])
         made = pipeline(database).work_off()
@@ -115,7 +115,8 @@ def configuration(ports: Sequence[int]) -> str:
     )
 
 
-def _variables(on: Bench, url: str) -> dict[str, str]:
+def variables_of(on: Bench, url: str) -> dict[str, str]:
+    """The settings of the worker, and of what runs beside it."""
     brokers = {"WAYLINK_BROKER_URL": on.valkey.url(0), "WAYLINK_TEAM_BROKER_URL": on.valkey.url(1)}
     return {"WAYLINK_DATABASE_URL": url, **brokers, **VARIABLES}
 
@@ -131,7 +132,7 @@ def delivering(on: Bench, jobs: Jobs, *, hanging: bool = False) -> Iterator[Deli
         closing(broker),
         endpoints(on, first) as serving,
         endpoints(on, () if hanging else last, last if hanging else ()),
-        running(python("workers", "io"), _variables(on, url), log := jobs.folder / "io.log") as worker,
+        running(python("workers", "io"), variables_of(on, url), log := jobs.folder / "io.log") as worker,
     ):
         give_up = time.monotonic() + START_WITHIN
         while f"io-{worker.pid}@" not in log.read_text(errors="replace"):

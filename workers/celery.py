@@ -18,6 +18,7 @@ from app.deadlines import STATEMENT, assert_nested
 from app.domain.liveness import ProcessKind, Work
 from app.runtime.database_wait import wait_for_database
 from app.runtime.wiring import clients_of, deliverer_of, directory_of, policy_of, reconciler_of, traces_of
+from app.services.bulk_runs.runner import BulkRunner
 from app.services.definitions.destination_alerts import Alerts
 from app.services.delivery.loop import DeliveryLoop
 from app.services.events.processor import Processor
@@ -38,7 +39,7 @@ from workers.celery_consumer import CONSUMER, Consumer
 from workers.outage_tolerance import PatientTask
 from workers.schedule import beat_schedule
 from workers.scheduler import SCHEDULER, PatientScheduler
-from workers.tasks import events, jobs, reconciliations, refreshes, upkeep
+from workers.tasks import bulk_runs, events, jobs, reconciliations, refreshes, upkeep
 
 if TYPE_CHECKING:
     from app.traces.process import ProcessTraces
@@ -95,6 +96,7 @@ def make_worker(settings: Settings, *, kind: str) -> Worker:
     )
     reconciler, reconciled = reconciler_of(settings, database, clients), partial(pulse.did, Work.RECONCILED)
     reconciliations.register(app, reconciler, hints, reconciled=reconciled)
+    bulk_runs.register(app, BulkRunner(database, utc_now, routes, hints.of_jobs, hints.of_events), hints)
     window = timedelta(seconds=settings.dedupe_window_seconds)
     link = (
         partial(ask_again, database, policy, routes, directory, clock=utc_now)

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from app.brokers.celery_broker import LINK_WAITING, PRUNE, QUEUE_OF, RECONCILE, REFRESH_DUE, SWEEP
+from app.brokers.celery_broker import BULK_RUNS, LINK_WAITING, PRUNE, QUEUE_OF, RECONCILE, REFRESH_DUE, SWEEP
 
 
 def beat_schedule() -> dict[str, dict[str, Any]]:
@@ -18,6 +18,7 @@ def beat_schedule() -> dict[str, dict[str, Any]]:
             ("sweep", SWEEP, timedelta(seconds=1), timedelta(seconds=3)),
             ("refresh-due", REFRESH_DUE, timedelta(seconds=5), timedelta(seconds=10)),
             ("reconcile", RECONCILE, timedelta(seconds=5), timedelta(seconds=10)),
+            ("bulk-runs", BULK_RUNS, timedelta(seconds=5), timedelta(seconds=10)),
             ("link-waiting", LINK_WAITING, timedelta(seconds=10), timedelta(seconds=20)),
             ("prune", PRUNE, timedelta(seconds=60), timedelta(seconds=60)),
         )

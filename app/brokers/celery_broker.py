@@ -34,6 +34,7 @@ REFRESH_DUE: Final = "waylink.refresh_due"
 SWEEP: Final = "waylink.sweep"
 RECONCILE: Final = "waylink.reconcile"
 LINK_WAITING: Final = "waylink.link_waiting"
+BULK_RUNS: Final = "waylink.bulk_runs"
 PRUNE: Final = "waylink.prune"
 
 QUEUE_OF: Final = {
@@ -43,6 +44,7 @@ QUEUE_OF: Final = {
     SWEEP: IO_QUEUE,
     RECONCILE: IO_QUEUE,
     LINK_WAITING: IO_QUEUE,
+    BULK_RUNS: IO_QUEUE,
     PRUNE: IO_QUEUE,
 }
 CONFIRM_SECONDS: Final = 5  # for an AMQP broker to confirm a message

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
-from app.brokers.celery_broker import DELIVER_JOBS, PROCESS_EVENTS, RECONCILE, Broker, hint
+from app.brokers.celery_broker import BULK_RUNS, DELIVER_JOBS, PROCESS_EVENTS, RECONCILE, Broker, hint
 from app.brokers.messages import Message
 from app.deadlines import BATCH
 from app.errors import BrokerUnavailable
@@ -40,6 +40,9 @@ class Hints:
 
     def of_reconciliation(self) -> None:
         self._send(RECONCILE, [hint(RECONCILE, new_id().hex)])
+
+    def of_bulk_runs(self) -> None:
+        self._send(BULK_RUNS, [hint(BULK_RUNS, new_id().hex)])
 
     def _send_ids(self, task: str, ids: Sequence[str]) -> None:
         starts = range(0, len(ids), BATCH)

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from app.cli import bulk_actions
+from app.brokers.hints import Hints
+from app.cli import bulk_runs
 from app.cli.bulk_actions import require_consent
 from app.cli.opening import cli_actor, open_hints
 from app.cli.options import AS_JSON, choice, connection_filters, moment_option
@@ -18,14 +19,17 @@ from app.db import event_actions as rows
 from app.db.engine import Database, connect
 from app.db.event_actions import ChosenEvent, EventFilters
 from app.db.schema_version import require_current
+from app.domain.bulk_runs import BulkAct, BulkState
 from app.domain.event import EventType
 from app.domain.states import EventState, Origin
 from app.errors import NotFound
 from app.ids import EVENT, JOB, parse, show
 from app.qualified_names import split_target
+from app.services.bulk_runs import row_acts
+from app.services.bulk_runs.run_requests import RunWanted
 from app.services.routing import replays
 from app.services.routing.cache import RouteCache
-from app.services.routing.replays import MAX_EVENTS, Replay, Routes, Step
+from app.services.routing.replays import Replay, Routes, Step
 from app.wording import counted
 
 FAILURES = choice(["not_confirmed", "error", "crashed"])
@@ -40,12 +44,21 @@ FAILURES = choice(["not_confirmed", "error", "crashed"])
 @moment_option("--since", "Received since then: 7d ago, or a time with its zone.")
 @moment_option("--until", "Received before then.")
 @click.option("--all", "everything", is_flag=True, help="All that failed.")
-@click.option("--limit", type=click.IntRange(1, MAX_EVENTS), default=10_000, show_default=True, help="Events at most.")
+@click.option("--limit", type=click.IntRange(min=1), help="Of those that the options mean, so many at most.")
+@click.option("--reason", help="Recorded in the audit.")
 @click.option("--dry-run", is_flag=True, help="Say how many, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @AS_JSON
 def retry(
-    ids: Sequence[str], *, everything: bool, limit: int, dry_run: bool, yes: bool, as_json: bool, **filters: Any
+    ids: Sequence[str],
+    *,
+    everything: bool,
+    limit: int | None,
+    reason: str | None,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    **filters: Any,
 ) -> None:
     """Take failed events up again, as if they had just come: by their ids, or all that the options mean."""
     if bool(ids) + (any(filters.values()) or everything) != 1:
@@ -53,20 +66,21 @@ def retry(
     settings = load_brokers()
     with closing(connect(settings.database)) as database, open_hints(settings) as hints:
         require_current(database)
+        if ids:
+            sys.exit(_retry_named(database, hints, ids, reason=reason, dry_run=dry_run, as_json=as_json))
         wanted = EventFilters(**filters)
-        found, more = _named(database, ids) if ids else _meant(database, wanted, limit)
-        failed = [event for event in found if event.state == EventState.FAILED]
+        with database.read() as session:
+            matching = rows.count(session, wanted, failed=True)
+        count = matching if limit is None else min(matching, limit)
         if dry_run:
-            print_one({"dry_run": True, "count": len(failed), "more": more}, as_json=as_json)
+            print_one({"dry_run": True, "count": count, "more": matching > count}, as_json=as_json)
             return
-        if failed and not ids:
-            require_consent(f"Retry {counted(len(failed), 'event')}?", yes=yes)
-        asked = {"ids": list(ids[:100])} if ids else replays.described(wanted)
-        steps = replays.retry(database, failed, asked=asked, actor=cli_actor(), clock=utc_now)
-        done, stopped = bulk_actions.follow(steps, len(failed), hints.of_events)
-    answer = {"retried": done, "left_alone": len(found) - done, "more": more, "stopped": stopped}
-    print_one(answer, as_json=as_json)
-    sys.exit(1 if stopped or any(event.state == EventState.PROCESSED for event in found) else 0)
+        run, stopped = None, False
+        if count:
+            require_consent(f"Retry {counted(count, 'event')}?", yes=yes)
+            run, stopped = bulk_runs.carry_out(database, hints, _run_of(wanted, count, reason))
+    print_one(bulk_runs.result(run, "retried", more=matching > count, stopped=stopped), as_json=as_json)
+    sys.exit(1 if stopped or (run and run.state != BulkState.DONE) else 0)
 
 
 @click.command()
@@ -99,7 +113,35 @@ def replay(event_id: str, *, as_then: bool, again: bool, route: str | None, dry_
     sys.exit(0 if found.steps else 1)
 
 
-def _named(database: Database, ids: Sequence[str]) -> tuple[list[ChosenEvent], bool]:
+def _run_of(wanted: EventFilters, count: int, reason: str | None) -> RunWanted:
+    return RunWanted(
+        act=BulkAct.RETRY_EVENTS,
+        chosen=row_acts.written(wanted),
+        shown=replays.described(wanted),
+        counted=count,
+        reason=reason,
+        actor=cli_actor(),
+    )
+
+
+def _retry_named(
+    database: Database, hints: Hints, ids: Sequence[str], *, reason: str | None, dry_run: bool, as_json: bool
+) -> int:
+    found = _named(database, ids)
+    failed = [event for event in found if event.state == EventState.FAILED]
+    if dry_run:
+        print_one({"dry_run": True, "count": len(failed), "more": False}, as_json=as_json)
+        return 0
+    asked: dict[str, Any] = {"ids": list(ids[:100])} if reason is None else {"ids": list(ids[:100]), "reason": reason}
+    done = 0
+    for changed in replays.retry(database, failed, asked=asked, actor=cli_actor(), clock=utc_now):
+        done += len(changed)
+        hints.of_events(changed)
+    print_one({"retried": done, "left_alone": len(found) - done}, as_json=as_json)
+    return 1 if any(event.state == EventState.PROCESSED for event in found) else 0
+
+
+def _named(database: Database, ids: Sequence[str]) -> list[ChosenEvent]:
     wanted = list(dict.fromkeys(parse(EVENT, event_id) for event_id in ids))
     with database.read() as session:
         found = rows.get_many(session, wanted)
@@ -107,13 +149,7 @@ def _named(database: Database, ids: Sequence[str]) -> tuple[list[ChosenEvent], b
     for event_id in wanted:
         if event_id not in known:
             raise NotFound("event", show(EVENT, event_id))
-    return found, False
-
-
-def _meant(database: Database, wanted: EventFilters, limit: int) -> tuple[list[ChosenEvent], bool]:
-    with database.read() as session:
-        found = rows.choose_failed(session, wanted, limit=limit + 1)
-    return found[:limit], len(found) > limit
+    return found
 
 
 def _print(found: Replay, by: Routes, *, dry_run: bool, as_json: bool) -> None:

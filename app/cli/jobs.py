@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -11,7 +11,7 @@ from uuid import UUID
 import click
 
 from app.brokers.hints import Hints
-from app.cli import bulk_actions, following
+from app.cli import bulk_runs, following
 from app.cli.bulk_actions import require_consent
 from app.cli.following import FOLLOW
 from app.cli.lazy import Listing
@@ -26,14 +26,17 @@ from app.db.job_actions import ChosenJob, JobFilters
 from app.db.read import listing
 from app.db.read.listing import ListFilters
 from app.db.schema_version import require_current
+from app.domain.bulk_runs import OF_JOBS, BulkState
 from app.domain.event import EventType
 from app.domain.job_actions import PAST, TAKES, JobAction, is_as_wanted, why_left_alone
 from app.domain.states import Fault, JobState
 from app.errors import NotFound
 from app.ids import EVENT, JOB, parse, show
 from app.qualified_names import within
+from app.services.bulk_runs import row_acts
+from app.services.bulk_runs.run_requests import RunWanted
 from app.services.delivery import job_actions
-from app.services.delivery.job_actions import MAX_JOBS, Preview
+from app.services.delivery.job_actions import Preview
 from app.wording import counted
 
 ACTS: Final = {
@@ -130,9 +133,8 @@ def _action_options(command: Command) -> Command:
         AS_JSON,
         click.option("--yes", is_flag=True, help="Do not ask."),
         click.option("--dry-run", is_flag=True, help="Say how many, and change nothing."),
-        click.option(
-            "--limit", type=click.IntRange(1, MAX_JOBS), default=10_000, show_default=True, help="Jobs at most."
-        ),
+        click.option("--reason", help="Recorded in the audit."),
+        click.option("--limit", type=click.IntRange(min=1), help="Of those that the options mean, so many at most."),
         click.argument("ids", nargs=-1, metavar="[ID]..."),
     ):
         command = option(command)
@@ -173,7 +175,7 @@ def cancel(*, state: str | None, everything: bool, **given: Any) -> None:
 def redeliver(*, since: datetime | None, until: datetime | None, destination: str | None, **given: Any) -> None:
     """Hand completed jobs over again, with the same ids: what a team's broker lost.
 
-    By their ids, or all of --destination since a time. Stopped half-way, give --until as it was printed and go on.
+    By their ids, or all of --destination since a time.
     """
     if not given["ids"] and (since is None or destination is None):
         raise click.UsageError("name jobs, or a --destination and --since when it lost them")
@@ -184,7 +186,8 @@ def _act(
     action: JobAction,
     *,
     ids: Sequence[str],
-    limit: int,
+    limit: int | None,
+    reason: str | None,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -207,33 +210,47 @@ def _act(
     with closing(connect(settings.database)) as database, open_hints(settings) as hints:
         require_current(database)
         if ids:
-            sys.exit(
-                _by_ids(
-                    database, hints, action, [parse(JOB, job_id) for job_id in ids], dry_run=dry_run, as_json=as_json
-                )
-            )
+            keys = [parse(JOB, job_id) for job_id in ids]
+            sys.exit(_by_ids(database, hints, action, keys, reason=reason, dry_run=dry_run, as_json=as_json))
         wanted = job_actions.completed_filters(action, wanted, now=utc_now())
         with database.read() as session:
-            found = job_actions.preview(session, wanted, limit=limit)
-        _tell(action, found, wanted)
-        asked = job_actions.described(wanted)
+            found = job_actions.preview(session, wanted)
+        count = found.count if limit is None else min(found.count, limit)
+        more = found.count > count
+        _tell(action, found, wanted, count)
         if dry_run:
-            facts = {"dry_run": True, "count": len(found.jobs), "more": found.more}
-            print_one(facts | ({"groups": found.groups()} if as_json else {}), as_json=as_json)
+            facts: dict[str, Any] = {"dry_run": True, "count": count, "more": more}
+            groups = [asdict(group) for group in found.groups]
+            print_one(facts | ({"groups": groups} if as_json else {}), as_json=as_json)
             return
-        if found.jobs:
-            require_consent(f"{str(action).capitalize()} {counted(len(found.jobs), 'job')}?", yes=yes)
-        steps = job_actions.carry_out(database, action, found.jobs, asked=asked, actor=cli_actor(), clock=utc_now)
-        done, stopped = bulk_actions.follow(
-            steps, len(found.jobs), None if action is JobAction.CANCEL else hints.of_jobs
-        )
-    left = len(found.jobs) - done
-    print_one({PAST[action]: done, "left_alone": left, "more": found.more, "stopped": stopped}, as_json=as_json)
-    sys.exit(1 if stopped else 0)
+        run, stopped = None, False
+        if count:
+            require_consent(f"{str(action).capitalize()} {counted(count, 'job')}?", yes=yes)
+            run, stopped = bulk_runs.carry_out(database, hints, _run_of(action, wanted, count, reason))
+    print_one(bulk_runs.result(run, PAST[action], more=more, stopped=stopped), as_json=as_json)
+    sys.exit(1 if stopped or (run and run.state != BulkState.DONE) else 0)
+
+
+def _run_of(action: JobAction, wanted: JobFilters, count: int, reason: str | None) -> RunWanted:
+    return RunWanted(
+        act=OF_JOBS[action],
+        chosen=row_acts.written(wanted),
+        shown=job_actions.described(wanted),
+        counted=count,
+        reason=reason,
+        actor=cli_actor(),
+    )
 
 
 def _by_ids(
-    database: Database, hints: Hints, action: JobAction, ids: Sequence[UUID], *, dry_run: bool, as_json: bool
+    database: Database,
+    hints: Hints,
+    action: JobAction,
+    ids: Sequence[UUID],
+    *,
+    reason: str | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> int:
     with database.read() as session:
         found = rows.get_many(session, list(dict.fromkeys(ids)))
@@ -242,7 +259,8 @@ def _by_ids(
         raise NotFound("job", show(JOB, missing[0]))
     taken: set[UUID] = set()
     if not dry_run:
-        asked = {"ids": [show(JOB, job.id) for job in found][:100]}
+        asked: dict[str, Any] = {"ids": [show(JOB, job.id) for job in found][:100]}
+        asked |= {} if reason is None else {"reason": reason}
         for changed in job_actions.carry_out(database, action, found, asked=asked, actor=cli_actor(), clock=utc_now):
             taken.update(changed)
             if action is not JobAction.CANCEL:
@@ -263,18 +281,18 @@ def _result(action: JobAction, job: ChosenJob, taken: set[UUID], *, dry_run: boo
     return {"id": show(JOB, job.id), "result": result, "state": job.state, "why": why}
 
 
-def _tell(action: JobAction, found: Preview, filters: JobFilters) -> None:
+def _tell(action: JobAction, found: Preview, filters: JobFilters, count: int) -> None:
     """Print on standard error what the action would change."""
-    count = counted(len(found.jobs), "job") + (" (and more: --limit)" if found.more else "")
+    told = counted(count, "job") + (f" of {found.count} that match" if found.count > count else "")
     until = (
         f", handed over until {filters.ended_until.isoformat()}"
         if action is JobAction.REDELIVER and filters.ended_until
         else ""
     )
-    click.echo(f"{count}{until}", err=True)
-    for group in found.groups():
-        fault = f", fault: {group['fault']}" if group["fault"] else ""
-        click.echo(f"  {group['count']} {group['state']} for {group['team']}/{group['destination']}{fault}", err=True)
+    click.echo(f"{told}{until}", err=True)
+    for group in found.groups:
+        fault = f", fault: {group.fault}" if group.fault else ""
+        click.echo(f"  {group.count} {group.state} for {group.team}/{group.destination}{fault}", err=True)
 
 
 def _or_all(action: JobAction) -> str:

@@ -22,6 +22,10 @@ COMMANDS: Final = {
     ),
     "audit": ("app.cli.audit:audit", "List who did what, newest first."),
     "beat": ("app.cli.background:beat", "Send the ticks for sweep, refreshes and pruning."),
+    "bulk-runs": (
+        "app.cli.bulk_runs:bulk_runs",
+        "List acts on many rows that workers carry out, newest first; pause, resume and cancel them.",
+    ),
     "check": ("app.cli.check:check", "Check configuration, database, brokers and each Nango environment."),
     "completion": (
         "app.cli.completing:completion",

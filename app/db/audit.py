@@ -66,6 +66,13 @@ def conclude(session: Session, row_id: UUID, outcome: AuditOutcome, detail: Mapp
     session.execute(update(Audit).where(Audit.id == row_id).values(**values))
 
 
+def add_result(session: Session, row_id: UUID, outcome: AuditOutcome, result: Mapping[str, Any]) -> None:
+    """Record the result of an action that was begun, beside its detail. Nothing where its row is pruned."""
+    row = session.get(Audit, row_id)
+    if row is not None:
+        conclude(session, row_id, outcome, {**row.detail, **result})
+
+
 def listed(session: Session, filters: AuditFilters) -> Page:
     """The page in the public form, after looking at `filters.search` rows at most."""
     indexed = filters.subject is not None or filters.outcome == AuditOutcome.BEGUN

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, bindparam, or_, select, text, update
+from sqlalchemy import ColumnElement, Select, bindparam, func, or_, select, text, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -23,7 +23,9 @@ _jobs: Final = bulk.table(Job)
 
 @dataclass(frozen=True, slots=True)
 class EventFilters:
-    """Filters of failed events, all of which must hold; None: any value. `since` and `until` are times of receipt."""
+    """Filters of events, all of which must hold; None: any value. `since` and `until` are times of receipt. as_of:
+    without events that were received, or failed, later.
+    """
 
     failure: str | None = None
     type: str | None = None
@@ -33,6 +35,7 @@ class EventFilters:
     connection_id: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    as_of: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,27 @@ class ExistingJob:
 
 def choose_failed(session: Session, filters: EventFilters, *, limit: int) -> list[ChosenEvent]:
     """Up to `limit` failed events by filters, oldest first, not locked."""
-    statement = select(*bulk.columns(Event, ChosenEvent)).where(text("events.state = 'failed'"))
+    chosen = _matching(select(*bulk.columns(Event, ChosenEvent)), filters, failed=True)
+    return [ChosenEvent(*row) for row in session.execute(chosen.order_by(_events.c.id).limit(limit))]
+
+
+def count(session: Session, filters: EventFilters, *, failed: bool) -> int:
+    """The number of all matching events: failed ones, or those that were routed."""
+    counted = _matching(select(func.count()).select_from(_events), filters, failed=failed)
+    return session.scalar(counted) or 0
+
+
+def page(session: Session, filters: EventFilters, *, failed: bool, after: UUID | None, limit: int) -> list[UUID]:
+    """Up to `limit` ids of matching events behind `after`, in their order: failed ones, or those that were routed."""
+    chosen = _matching(select(_events.c.id), filters, failed=failed)
+    if after is not None:
+        chosen = chosen.where(_events.c.id > after)
+    return list(session.scalars(chosen.order_by(_events.c.id).limit(limit)))
+
+
+def _matching(statement: Select[Any], filters: EventFilters, *, failed: bool) -> Select[Any]:
+    routed = _events.c.route_set.is_not(None)
+    statement = statement.where(text("events.state = 'failed'") if failed else routed)
     statement = statement.where(_events.c.environment != canary.ENVIRONMENT)
     for column, value in (
         (_events.c.failure, filters.failure),
@@ -87,7 +110,10 @@ def choose_failed(session: Session, filters: EventFilters, *, limit: int) -> lis
         statement = statement.where(_events.c.id >= first_id(filters.since))
     if filters.until is not None:
         statement = statement.where(_events.c.id < first_id(filters.until))
-    return [ChosenEvent(*row) for row in session.execute(statement.order_by(_events.c.id).limit(limit))]
+    if filters.as_of is not None:
+        not_later = or_(_events.c.processed_at.is_(None), _events.c.processed_at <= filters.as_of)
+        statement = statement.where(_events.c.received_at <= filters.as_of, *((not_later,) if failed else ()))
+    return statement
 
 
 def get_many(session: Session, ids: Collection[UUID]) -> list[ChosenEvent]:

@@ -1,5 +1,6 @@
-"""Statements for actions on jobs. Choosing only reads, without locks; an action locks the chosen rows by id."""
+"""Statements for actions on jobs. Counting and choosing only read, without locks; an action locks rows by id."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,7 +8,7 @@ from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, exists, select, text, update
+from sqlalchemy import Select, bindparam, exists, func, null, or_, select, text, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -25,7 +26,9 @@ _events: Final = bulk.table(Event)
 
 @dataclass(frozen=True, slots=True)
 class JobFilters:
-    """Conditions on jobs, which all have to hold; None matches any. `ended`: completed, discarded or cancelled."""
+    """Conditions on jobs, which all have to hold; None matches any. `ended`: completed, discarded or cancelled. as_of:
+    without jobs that were made or ended later.
+    """
 
     states: Collection[JobState]
     team: str | None = None
@@ -39,6 +42,18 @@ class JobFilters:
     created_until: datetime | None = None
     ended_since: datetime | None = None
     ended_until: datetime | None = None
+    as_of: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobGroup:
+    """The number of jobs of a destination, in a state, with a fault."""
+
+    team: str
+    destination: str
+    state: str
+    fault: str | None
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +77,48 @@ class ChosenJob:
 def choose(session: Session, filters: JobFilters, *, limit: int) -> list[ChosenJob]:
     """Up to `limit` matching jobs, not locked."""
     found: list[ChosenJob] = []
-    for statement in _walks(filters):
-        rows = session.execute(_filtered(statement, filters).limit(limit - len(found)))
+    for walk in _walks(filters):
+        chosen = select(*bulk.columns(Job, ChosenJob)).where(*walk.matches).order_by(*walk.order)
+        rows = session.execute(_filtered(chosen, filters).limit(limit - len(found)))
         found += [ChosenJob(*row) for row in rows]
         if len(found) >= limit:
             break
     return found
+
+
+def count(session: Session, filters: JobFilters) -> list[JobGroup]:
+    """The numbers of all matching jobs, sorted."""
+    by = (_jobs.c.team, _jobs.c.destination, _jobs.c.state, _jobs.c.fault)
+    counts: Counter[tuple[Any, ...]] = Counter()
+    for walk in _walks(filters):
+        counted = select(*by, func.count()).where(*walk.matches).group_by(*by)
+        counts.update({tuple(row[:-1]): row[-1] for row in session.execute(_filtered(counted, filters))})
+    ordered = sorted(counts.items(), key=lambda item: tuple(map(str, item[0])))
+    return [JobGroup(team, destination, state, fault, number) for (team, destination, state, fault), number in ordered]
+
+
+def page(
+    session: Session, filters: JobFilters, *, after: tuple[datetime | None, UUID] | None, limit: int
+) -> list[tuple[datetime | None, UUID]]:
+    """The next `limit` matching jobs of one state behind the cursor `after`, each as a cursor: its time and id.
+
+    The time is that of completion, in whose order completed jobs are walked, within a destination; others are walked by
+    id, and have None. So a job that changes while a list is walked is not met twice.
+    """
+    found: list[tuple[datetime | None, UUID]] = []
+    walks = list(_walks(filters))
+    for walk in walks:
+        ended, next_ones = walk.ended, select(null() if walk.ended is None else walk.ended, _jobs.c.id)
+        statement = _filtered(next_ones.where(*walk.matches), filters)
+        if after is not None:
+            at, job_id = after
+            behind = _jobs.c.id > job_id
+            if ended is not None:
+                statement, behind = statement.where(ended >= at), or_(ended > at, behind)
+            statement = statement.where(behind)
+        order = (_jobs.c.id,) if ended is None else (ended, _jobs.c.id)
+        found += [(row[0], row[1]) for row in session.execute(statement.order_by(*order).limit(limit))]
+    return sorted(found)[:limit] if len(walks) > 1 else found
 
 
 def get_many(session: Session, ids: Collection[UUID]) -> list[ChosenJob]:
@@ -110,24 +161,32 @@ def _changes(action: JobAction) -> dict[str, Any]:
     }
 
 
-def _walks(filters: JobFilters) -> Iterator[Select[Any]]:
-    """One statement per state, each in the order of its index, as PostgreSQL might scan the table otherwise.
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """Conditions by which an index finds jobs, and its order. ended: the column of completion, where it is in it."""
+
+    matches: Sequence[Any]
+    order: Sequence[Any]
+    ended: Any = None
+
+
+def _walks(filters: JobFilters) -> Iterator[_Walk]:
+    """One for each state's index, as PostgreSQL might scan the table otherwise.
 
     Conditions of partial indexes are literal, for SQLite.
     """
-    chosen = select(*bulk.columns(Job, ChosenJob))
     states = set(filters.states)
     if JobState.DISCARDED in states:
-        yield chosen.where(text("jobs.state = 'discarded'")).order_by(_jobs.c.id)
+        yield _Walk([text("jobs.state = 'discarded'")], [_jobs.c.id])
     if JobState.CANCELLED in states:
-        yield chosen.where(text("jobs.state = 'cancelled'")).order_by(_jobs.c.id)
+        yield _Walk([text("jobs.state = 'cancelled'")], [_jobs.c.id])
     if JobState.COMPLETED in states:
-        in_order = (_jobs.c.team, _jobs.c.destination, _jobs.c.finished_at)
-        yield chosen.where(text("jobs.state = 'completed'")).order_by(*in_order)
+        ended = _jobs.c.finished_at
+        yield _Walk([text("jobs.state = 'completed'")], [_jobs.c.team, _jobs.c.destination, ended], ended)
     if unfinished := sorted(states & set(UNFINISHED_JOBS)):
         for queue in (READY, HELD, UNFINISHED & _jobs.c.blocked_by.is_not(None)):
-            due = chosen.where(queue, _jobs.c.state.in_(unfinished))
-            yield due.order_by(_jobs.c.team, _jobs.c.destination, _jobs.c.next_at)
+            due = [queue, _jobs.c.state.in_(unfinished)]
+            yield _Walk(due, [_jobs.c.team, _jobs.c.destination, _jobs.c.next_at])
 
 
 def _filtered(statement: Select[Any], filters: JobFilters) -> Select[Any]:
@@ -154,6 +213,9 @@ def _filtered(statement: Select[Any], filters: JobFilters) -> Select[Any]:
         statement = statement.where(_jobs.c.finished_at >= filters.ended_since)
     if filters.ended_until is not None:
         statement = statement.where(_jobs.c.finished_at <= filters.ended_until)
+    if filters.as_of is not None:
+        not_later = or_(_jobs.c.finished_at.is_(None), _jobs.c.finished_at <= filters.as_of)
+        statement = statement.where(_jobs.c.created_at <= filters.as_of, not_later)
     return statement
 
 

@@ -63,6 +63,7 @@ class CheckKind(StrEnum):
     RECONCILE = "reconcile"
     RETENTION = "retention"
     ACTS = "acts-without-an-end"
+    BULK_RUNS = "bulk-runs"
     NOTIFICATIONS = "notifications"
 
 

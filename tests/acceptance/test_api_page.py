@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from app.errors import InvalidTags
+from app.ids import new_id
 from app.nango import NangoClient
 from tests.acceptance.harness import REPOSITORY, Sandbox, Waylink, creation, installation
 from tests.pages import blocks, commands, curl, waylink_calls
@@ -44,6 +45,7 @@ ANSWERS: dict[str, tuple[str, Callable[[Any], str]]] = {
         lambda answer: min(secret["id"] for secret in answer["data"]),
     ),
     "EVENT": ("GET $API/events", lambda answer: answer["data"][0]["id"]),
+    "RUN": ("GET $API/bulk-runs", lambda answer: answer["data"][0]["id"]),
     "RECONCILIATION": ("POST $API/reconciliations", lambda answer: answer["id"]),
 }
 
@@ -172,6 +174,19 @@ def _a_job_that_was_delivered(reader: Reader) -> None:
     assert job[0]["id"] == reader.variables["JOB"]
 
 
+def _a_run_that_goes_on(reader: Reader) -> None:
+    """Of a later release, so that no worker ends it meanwhile."""
+    at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    zero = ("counted", "done", "failed", "left_alone", "attempts")
+    names = ("id", "act", "chosen", "actor", "state", "created_at", "next_at", "audit_id", *zero)
+    reader.waylink.sql(
+        f"INSERT INTO bulk_runs ({', '.join(names)}) VALUES (:id, 'jobs.polish', '{{}}', 'cli:ada', 'running', "
+        ":at, :at, :id, 0, 0, 0, 0, 0)",
+        id=new_id().hex,
+        at=at,
+    )
+
+
 def _an_event_that_failed(reader: Reader) -> None:
     """Make an event fail: its connection is not at Nango. Its lookups, which take 82 seconds, are brought forward."""
     body = creation(1, group="unknown")
@@ -204,6 +219,7 @@ STATES: dict[str, Callable[[Reader], None]] = {
     "GET $API/events": _a_job_that_is_completed,
     "POST $API/jobs/$JOB/cancel": _a_job_that_waits,
     "POST $API/jobs/$JOB/redeliver": _a_job_that_was_delivered,
+    "GET $API/bulk-runs": _a_run_that_goes_on,
     "POST $API/events/$EVENT/retry": _an_event_that_failed,
     "POST $API/events/$EVENT/replay": _an_event_that_was_processed,
 }

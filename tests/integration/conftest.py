@@ -31,6 +31,7 @@ def _slow_is_not_away(monkeypatch):
         "services.budget.TIMEOUT",
         "services.events.lookups.HELD_UP",
         "services.connections.operations.WAIT_SECONDS",
+        "web.api.bulk_runs.SECONDS",
         "web.api.pool.LONGEST_WAIT",
         "web.health.CHECK_SECONDS",
         "web.metrics.SCRAPE_SECONDS",

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from app.cli.main import waylink
 from app.cli.status_screen import screen
 from app.config.nango_environment import Environment, SigningKeys, key_name
+from app.db.bulk_runs import Standing
 from app.db.models import NotificationChannel, Rejection, SigningKeyUse
 from app.db.read.canary import StageAge
 from app.db.read.destination_troubles import Trouble
@@ -36,6 +37,7 @@ from app.services.delivery.results import GONE
 from app.services.policy import Policy
 from app.services.refreshing.lateness import Lateness
 from app.services.status import environments, report
+from app.services.status.bulk_runs import BulkRuns
 from app.services.status.destinations import Troubles
 from app.services.status.installation import Installation
 from app.services.status.notifications import Notified
@@ -124,6 +126,7 @@ WELL = Facts(
     canary=canary(stored=8.0, processed=7.0, delivered=6.0),
     work=WorkFigures(EventFigures(0, None, leased=False), [], JobFigures({}, {}, None)),
     unseen=Unseen([], 0, None),
+    bulk_runs=BulkRuns([], 0),
     destinations=Troubles([], 0),
     refreshes=Refreshes(Lateness([], [], [], NOW), [], {}, 0, 0, asks_nango=True),
     webhooks=Webhooks([], {("default", key_name(key)): use(key) for key in (KEY, NEW_KEY)}, {}, {"default": NOW}),
@@ -182,6 +185,13 @@ class Fault:
 
 IO, WEB = ProcessKind.IO, ProcessKind.WEB
 STANDING_STILL, SILENT, STOPPED = ProcessState.STANDING_STILL, ProcessState.SILENT, ProcessState.STOPPED
+
+
+def bulk_runs(act):
+    """A run of that act that stands still."""
+    return replace(WELL, bulk_runs=BulkRuns([Standing(new_id(), act, NOW - HOUR)], 1))
+
+
 RED = [
     Fault("processes:io", running(without=IO), cause="none has reported within a day"),
     Fault("processes:io", running(process(IO, state=SILENT, written_seconds=30.0), without=IO), cause="for 30 s"),
@@ -287,6 +297,8 @@ RED = [
     Fault("retention:events", retained(oldest_at=NOW - 32 * DAY), cause="none was deleted"),
     Fault("secrets", changed("upkeep", unreadable=["broker URL of crm/jobs"]), cause="does not open"),
     Fault("secrets", changed("upkeep", no_key="WAYLINK_SECRET_KEY: is needed"), cause="is needed"),
+    Fault("bulk-runs", bulk_runs("jobs.retry"), cause="no io worker carries on blk_"),
+    Fault("bulk-runs", bulk_runs("jobs.polish"), cause="this release does not know"),
     Fault("notifications:default", notified(failures=2), cause="2 attempts failed: answered 500"),
     Fault("notifications:default", installation=installed(channels=[channel(fault="KEY is not set")]), cause="KEY"),
     Fault("notifications", notified(looked_at=NOW - 3 * MINUTE), cause="no process has looked"),

@@ -12,6 +12,7 @@ from sqlalchemy import Column, ForeignKeyConstraint
 
 from app.db.models.access import ApiToken, Audit, IdempotentCall, Operator, OperatorLink, OperatorSession, SignInAttempt
 from app.db.models.base import SQLITE_ONLY, Base, BigInt
+from app.db.models.bulk import BulkRun, BulkRunRow
 from app.db.models.connections import Connection, Link, Organization, User
 from app.db.models.intake import RARE_TYPES, Delivery, Event, EventLease, LostAnswer, Repeat, WebProcess
 from app.db.models.jobs import UNFINISHED, Attempt, Decision, Job
@@ -57,6 +58,8 @@ __all__ = [
     "Audit",
     "Base",
     "BigInt",
+    "BulkRun",
+    "BulkRunRow",
     "Canary",
     "Connection",
     "Decision",

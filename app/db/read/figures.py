@@ -13,7 +13,7 @@ from app.db.jobs import HELD, READY, UNFINISHED
 from app.db.models import Audit, Connection, Destination, Event, Job
 from app.domain import canary
 from app.domain.states import AuditOutcome, EventState
-from app.ids import first_id
+from app.ids import BULK_RUN, first_id
 
 AT_MOST: Final = 10_000  # rows read for one figure
 SAMPLED: Final = 1_000  # received events whose problems are read
@@ -98,9 +98,15 @@ def needing_reconnect(session: Session) -> int:
 
 
 def actions_begun(session: Session, *, since: datetime, before: datetime) -> int:
-    """Number of audited actions begun in that time and not concluded, counted up to AT_MOST + 1."""
+    """Number of audited actions begun in that time and not concluded, counted up to AT_MOST + 1.
+
+    Without bulk runs, which may take long, and have a check of their own.
+    """
     begun = select(Audit.id).where(
-        Audit.outcome == AuditOutcome.BEGUN, Audit.id >= first_id(since), Audit.id < first_id(before)
+        Audit.outcome == AuditOutcome.BEGUN,
+        Audit.id >= first_id(since),
+        Audit.id < first_id(before),
+        ~Audit.subject.startswith(f"{BULK_RUN}_", autoescape=True),
     )
     return _count(session, begun)
 

@@ -1,6 +1,8 @@
-"""Retry, cancel and redeliver jobs: one, many, or all that match filters. A preview shows the jobs beforehand."""
+"""Retry, cancel and redeliver jobs by their ids, and preview what an act on all that match filters would take.
 
-from collections import Counter
+A bulk run carries out the latter (`app.services.bulk_runs`).
+"""
+
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -13,30 +15,26 @@ from sqlalchemy.orm import Session
 from app.db import job_actions as rows
 from app.db import routes as route_rows
 from app.db.engine import Database
-from app.db.job_actions import ChosenJob, JobFilters
+from app.db.job_actions import ChosenJob, JobFilters, JobGroup
 from app.domain.job_actions import BY_FILTER, PAST, TAKES, JobAction
 from app.domain.states import UNFINISHED_JOBS
-from app.errors import Conflict, InvalidInput
+from app.errors import InvalidInput
 from app.ids import EVENT, JOB, show
 from app.services.bulk_actions import Audited, in_chunks
-from app.wording import counted
 
-MAX_JOBS: Final = 100_000  # of one action; their ids are kept in memory
+SAMPLES: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The jobs that an action would take. `more`: its limit leaves further matching jobs out."""
+    """The jobs that an action would take: their numbers by destination, state and fault, and the first as samples."""
 
-    jobs: Sequence[ChosenJob]
-    more: bool
+    groups: Sequence[JobGroup]
+    samples: Sequence[ChosenJob]
 
-    def groups(self) -> list[dict[str, Any]]:
-        """Numbers of jobs by destination, state and fault."""
-        counts = Counter((job.team, job.destination, job.state, job.fault) for job in self.jobs)
-        names = ("team", "destination", "state", "fault")
-        ordered = sorted(counts.items(), key=lambda item: tuple(map(str, item[0])))
-        return [dict(zip(names, key, strict=True)) | {"count": count} for key, count in ordered]
+    @property
+    def count(self) -> int:
+        return sum(group.count for group in self.groups)
 
 
 def completed_filters(action: JobAction, filters: JobFilters, *, now: datetime) -> JobFilters:
@@ -54,21 +52,13 @@ def completed_filters(action: JobAction, filters: JobFilters, *, now: datetime) 
     return replace(filters, states=states, ended_until=until)
 
 
-def preview(session: Session, filters: JobFilters, *, limit: int) -> Preview:
+def preview(session: Session, filters: JobFilters) -> Preview:
     """The jobs that an action with these `completed_filters` would take.
 
     Raises InvalidInput for a team, destination or route that was never defined, so that a typo does not mean no jobs.
     """
     route_rows.require_defined(session, team=filters.team, destination=filters.destination, route=filters.route)
-    found = rows.choose(session, filters, limit=limit + 1)
-    return Preview(found[:limit], more=len(found) > limit)
-
-
-def require_expected(found: Preview, expected: int) -> None:
-    """Raise Conflict if more jobs match than `expected`, the number in the preview."""
-    if len(found.jobs) > expected:
-        count = len(found.jobs)
-        raise Conflict(f"{counted(count, 'job')} by now, not {expected}: look again", found={"count": count})
+    return Preview(rows.count(session, filters), rows.choose(session, filters, limit=SAMPLES))
 
 
 def carry_out(

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.db import (
     acknowledgements,
     audit,
+    bulk_runs,
     event_claims,
     figures,
     idempotent_calls,
@@ -36,7 +37,7 @@ MAX_HINTS: Final = 20  # messages of one sweep: bounded, however large the backl
 PRUNE_CHUNK: Final = 1000
 AUDIT_KEPT: Final = timedelta(days=365)
 REPAIRS_KEPT: Final = timedelta(days=365)  # cases of connections that needed their end user, once closed
-REPORTS_KEPT: Final = timedelta(days=30)  # reconciliations
+REPORTS_KEPT: Final = timedelta(days=30)  # reconciliations and bulk runs
 FORECASTS_KEPT: Final = timedelta(days=35)  # of refreshes
 PROCESSES_KEPT: Final = timedelta(days=1)  # since they reported last
 ACKNOWLEDGED_KEPT: Final = timedelta(days=365)  # of single dead letters and failed events
@@ -75,6 +76,7 @@ def prune(
         partial(rejections.prune, before=old),
         partial(key_uses.prune, before=old),
         partial(reconciliations.prune, before=now - REPORTS_KEPT),
+        partial(bulk_runs.prune, before=now - REPORTS_KEPT),
         partial(refresh_forecasts.prune, before=(now - FORECASTS_KEPT).date().isoformat()),
         partial(repairs.prune, before=now - REPAIRS_KEPT),
         partial(leases.prune, before=now - EDIT_LEASE),

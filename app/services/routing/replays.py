@@ -30,7 +30,6 @@ from app.services.bulk_actions import Audited, in_chunks
 from app.services.routing.cache import compiled
 from app.services.routing.router import job_row
 
-MAX_EVENTS: Final = 100_000  # per action; their ids are held in memory
 UNDECIDED: Final = "it would take too much work to decide"
 
 
@@ -152,6 +151,18 @@ def replay(
     of the event's route set. Its decision stays the one that made it. Raises NotFound, and
     Conflict for an event that was never routed, or that changed since it was matched.
     """
+    done = carry_out(session, matching, again=again, route=route, now=now)
+    named = "/".join(route) if route else None
+    detail = {"routes": str(matching.by), "again": again, "route": named, **done.counts()}
+    subject = show(EVENT, matching.event_id)
+    audit.record(session, actor=actor, action="event.replayed", subject=subject, detail=detail, now=now)
+    return done
+
+
+def carry_out(
+    session: Session, matching: Matching, *, again: bool, route: RouteKey | None = None, now: datetime
+) -> Replay:
+    """`replay` without its entry in the audit. Where it raises, nothing is written."""
     event_id, by = matching.event_id, matching.by
     event, document = _routed(session, rows.hold(session, event_id), event_id)
     plan = _plan(session, event, document, matching, again=again, route=route)
@@ -165,10 +176,7 @@ def replay(
         )
     if by is Routes.NOW:
         job_rows.change(session, [_current_route(step) for step in plan.steps if step.outcome in _OUTCOMES.values()])
-    done = replace(plan, steps=tuple(_with_id(step, ids) for step in plan.steps))
-    detail = {"routes": str(by), "again": again, "route": "/".join(route) if route else None, **done.counts()}
-    audit.record(session, actor=actor, action="event.replayed", subject=show(EVENT, event_id), detail=detail, now=now)
-    return done
+    return replace(plan, steps=tuple(_with_id(step, ids) for step in plan.steps))
 
 
 def _plan(

@@ -22,6 +22,7 @@ from app.errors import DatabaseNotMigrated
 from app.outage_causes import LOCKED, READ_ONLY, of_database
 from app.services.status import (
     brokers,
+    bulk_runs,
     canary,
     destinations,
     environments,
@@ -34,6 +35,7 @@ from app.services.status import (
     webhooks,
     work,
 )
+from app.services.status.bulk_runs import BulkRuns
 from app.services.status.destinations import Troubles
 from app.services.status.installation import Installation
 from app.services.status.notifications import Notified
@@ -62,6 +64,7 @@ class Facts:
     canary: Sequence[StageAge]
     work: Work
     unseen: Unseen
+    bulk_runs: BulkRuns
     destinations: Troubles
     refreshes: Refreshes
     webhooks: Webhooks
@@ -108,6 +111,7 @@ def read(session: Session, installation: Installation, *, dialect: str, now: dat
         canary=canary_rows.stages(session, now=now),
         work=work.read(session, now=now),
         unseen=unseen.read(session),
+        bulk_runs=bulk_runs.read(session, now=now),
         destinations=destinations.read(session),
         refreshes=refreshes.read(session, installation, now=now),
         webhooks=webhooks.read(session, now=now),
@@ -125,6 +129,7 @@ def checks(facts: Facts, installation: Installation, *, now: datetime) -> Iterat
     yield from canary.checks(facts.canary, every=installation.canary_every)
     yield from work.checks(facts.work, now=now)
     yield from unseen.checks(facts.unseen)
+    yield from bulk_runs.checks(facts.bulk_runs)
     yield from destinations.checks(facts.destinations)
     yield from refreshes.checks(facts.refreshes, now=now)
     yield from webhooks.checks(facts.webhooks, installation, now=now)

@@ -10,16 +10,20 @@ from msgspec import Meta, Struct
 from app.db import event_actions as rows
 from app.db.event_actions import ChosenEvent, EventFilters
 from app.domain.access import Scope
+from app.domain.bulk_runs import BulkAct
 from app.domain.event import EventType
 from app.domain.routing import Route
 from app.domain.states import EventState, Origin
 from app.errors import Conflict, InvalidInput, NotFound
 from app.ids import EVENT, JOB, show
 from app.qualified_names import split_target
+from app.services.bulk_runs import row_acts
+from app.services.bulk_runs.run_requests import RunWanted
 from app.services.routing import backfills, replays
 from app.services.routing.backfills import PER_SECOND, BackfillScan, Span
 from app.services.routing.replays import Replay, Routes, Step
 from app.timestamp_input import moment
+from app.web.api.bulk_runs import BulkRun, carry_out
 from app.web.api.endpoint import Call, Endpoint, endpoint
 from app.web.api.expected import require_expected
 from app.web.api.problems import INVALID_INPUT, NOT_FOUND
@@ -32,6 +36,8 @@ SAMPLES: Final = 10
 When = Annotated[str, Meta(description="A time with its zone, or how long ago: `7d`.", max_length=64)]
 Text = Annotated[str, Meta(max_length=255)]
 Count = Annotated[int, Meta(ge=0, le=MOST, description="The `count` of the dry run: more by now is a 409.")]
+
+Expected = Annotated[int, Meta(ge=0, description="The `count` of the dry run: more by now is a 409.")]
 
 
 class EventFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,20 +60,23 @@ class EventsToRetry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     ids: Annotated[list[Text], Meta(min_length=1, max_length=1000)] | None = None
     filter: EventFilter | None = None
-    limit: Annotated[int, Meta(ge=1, le=MOST, description="Events at most.")] = 1000
+    limit: Annotated[int, Meta(ge=1, description="Events of a filter at most; else all.")] | None = None
     dry_run: Annotated[bool, Meta(description="Count, show samples, and change nothing.")] = False
-    expected: Count | None = None
+    expected: Expected | None = None
     reason: Annotated[str, Meta(max_length=500, description="Recorded in the audit.")] | None = None
 
 
 class EventsRetried(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`count` failed events were selected, `changed` of them retried; `more`: there are others."""
+    """`count` failed events were selected, `changed` of them retried by the end of the call; `more`: beyond the limit
+    there are others. `run`: of a filter, the bulk run that carries it out: it may go on after the answer.
+    """
 
     dry_run: bool
     count: int
     more: bool
     changed: int
     samples: list[str]
+    run: BulkRun | None
 
 
 class EventRetried(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -147,20 +156,44 @@ def retry_events(call: Call, body: EventsToRetry) -> EventsRetried:
     """Process failed events again, as if they had just arrived."""
     if (body.ids is None) is (body.filter is None):
         raise InvalidInput("give either `ids` or a `filter`")
-    if body.filter is None:
-        found, more, asked = _named(call, body.ids or []), False, {"ids": (body.ids or [])[:100]}
-        found = [event for event in found if event.state == EventState.FAILED]
-    else:
-        filters = _filters(call, body.filter)
-        with call.context.database.read() as session:
-            chosen = rows.choose_failed(session, filters, limit=body.limit + 1)
-        found, more, asked = chosen[: body.limit], len(chosen) > body.limit, replays.described(filters)
-        if not body.dry_run:
-            require_expected(len(found), body.expected)
-    told = asked if body.reason is None else {**asked, "reason": body.reason}
-    changed = [] if body.dry_run else _retry(call, found, told)
+    if body.filter is not None:
+        return _retry_matching(call, body, body.filter)
+    ids = body.ids or []
+    found = [event for event in _named(call, ids) if event.state == EventState.FAILED]
+    asked: dict[str, Any] = {"ids": ids[:100]} if body.reason is None else {"ids": ids[:100], "reason": body.reason}
+    changed = [] if body.dry_run else _retry(call, found, asked)
     samples = [show(EVENT, event.id) for event in found[:SAMPLES]]
-    return EventsRetried(dry_run=body.dry_run, count=len(found), more=more, changed=len(changed), samples=samples)
+    return EventsRetried(
+        dry_run=body.dry_run, count=len(found), more=False, changed=len(changed), samples=samples, run=None
+    )
+
+
+def _retry_matching(call: Call, body: EventsToRetry, given: EventFilter) -> EventsRetried:
+    now, filters, run = call.context.clock(), _filters(call, given), None
+    with call.context.database.read() as session:
+        matching = rows.count(session, filters, failed=True)
+        samples = rows.choose_failed(session, filters, limit=SAMPLES)
+    count = matching if body.limit is None else min(matching, body.limit)
+    if not body.dry_run:
+        require_expected(count, body.expected, noun="event")
+    if count and not body.dry_run:
+        wanted = RunWanted(
+            act=BulkAct.RETRY_EVENTS,
+            chosen=row_acts.written(filters),
+            shown=replays.described(filters),
+            counted=count,
+            reason=body.reason,
+            actor=call.actor,
+        )
+        run = carry_out(call, wanted, now=now)
+    return EventsRetried(
+        dry_run=body.dry_run,
+        count=count,
+        more=matching > count,
+        changed=run.done if run else 0,
+        samples=[show(EVENT, event.id) for event in samples],
+        run=run,
+    )
 
 
 @endpoint("POST /events/{event_id}/retry", scope=Scope.OPERATOR)

@@ -1,7 +1,7 @@
 """Endpoints to retry, cancel and redeliver jobs: one by its path, or many by ids or a filter."""
 
+from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -10,20 +10,23 @@ from msgspec import Meta, Struct
 from app.db import job_actions as rows
 from app.db.job_actions import ChosenJob, JobFilters
 from app.domain.access import Scope
+from app.domain.bulk_runs import OF_JOBS
 from app.domain.event import EventType
 from app.domain.job_actions import TAKES, JobAction, is_as_wanted, why_left_alone
 from app.domain.states import Fault, JobState
 from app.errors import Conflict, InvalidInput, NotFound
 from app.ids import EVENT, JOB, show
 from app.qualified_names import within
+from app.services.bulk_runs import row_acts
+from app.services.bulk_runs.run_requests import RunWanted
 from app.services.delivery import job_actions
 from app.timestamp_input import moment
+from app.web.api.bulk_runs import BulkRun, carry_out
 from app.web.api.endpoint import Call, Endpoint, endpoint
+from app.web.api.expected import require_expected
 from app.web.api.problems import INVALID_INPUT
 from app.web.api.reading import identity
 
-MOST: Final = 10_000  # jobs of one call
-SAMPLES: Final = 10
 When = Annotated[str, Meta(description="A time with its zone, or how long ago: `7d`.", max_length=64)]
 Text = Annotated[str, Meta(max_length=255)]
 
@@ -52,13 +55,10 @@ class JobsToActOn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     ids: Annotated[list[Text], Meta(min_length=1, max_length=1000)] | None = None
     filter: JobFilter | None = None
-    limit: Annotated[int, Meta(ge=1, le=MOST, description="Jobs at most.")] = 1000
+    limit: Annotated[int, Meta(ge=1, description="Jobs of a filter at most; else all.")] | None = None
     dry_run: Annotated[bool, Meta(description="Count, show samples, and change nothing.")] = False
     expected: (
-        Annotated[
-            int, Meta(ge=0, le=MOST, description="The `count` of the dry run: where more are meant by now, a 409.")
-        ]
-        | None
+        Annotated[int, Meta(ge=0, description="The `count` of the dry run: where more are meant by now, a 409.")] | None
     ) = None
     reason: Annotated[str, Meta(max_length=500, description="Recorded in the audit.")] | None = None
 
@@ -90,9 +90,9 @@ class JobSample(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class JobsActedOn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Selected jobs of an action, and its result. `count` jobs are selected, in `groups`, with some as samples; `more`:
-    beyond the limit there are others. `changed` of them were changed. `ended_until`: of a redelivery, for the next
-    call.
+    """Selected jobs of an action, and its result. `count` jobs are selected; all that match are in `groups`, with some
+    as samples; `more`: beyond the limit there are others. `changed` of them were changed by the end of the call.
+    `ended_until`: of a redelivery. `run`: of a filter, the bulk run that carries it out: it may go on after the answer.
     """
 
     act: str
@@ -104,6 +104,7 @@ class JobsActedOn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     groups: list[JobGroup]
     samples: list[JobSample]
     ended_until: str | None
+    run: BulkRun | None
 
 
 class JobActedOn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -175,44 +176,64 @@ def _many(call: Call, action: JobAction, body: JobsToActOn) -> JobsActedOn:
     if (body.ids is None) is (body.filter is None):
         raise InvalidInput("give either `ids` or a `filter`")
     if body.ids is not None:
-        jobs = _named(call, body.ids)
-        return _acted(call, action, body, jobs, asked={"ids": body.ids[:100]})
-    filters = job_actions.completed_filters(action, _filters(call, action, body.filter), now=call.context.clock())
+        return _by_ids(call, action, body, body.ids)
+    now = call.context.clock()
+    filters = job_actions.completed_filters(action, _filters(call, action, body.filter), now=now)
     with call.context.database.read() as session:
-        found = job_actions.preview(session, filters, limit=body.limit)
+        found = job_actions.preview(session, filters)
+    count = found.count if body.limit is None else min(found.count, body.limit)
+    run = None
     if not body.dry_run:
-        if body.expected is None:
-            raise InvalidInput("a filter needs `expected`: the `count` that the same call answered with `dry_run`")
-        job_actions.require_expected(found, body.expected)
-    asked = job_actions.described(filters)
-    return _acted(call, action, body, found.jobs, asked=asked, more=found.more, until=filters.ended_until)
+        require_expected(count, body.expected, noun="job")
+    if count and not body.dry_run:
+        wanted = RunWanted(
+            act=OF_JOBS[action],
+            chosen=row_acts.written(filters),
+            shown=job_actions.described(filters),
+            counted=count,
+            reason=body.reason,
+            actor=call.actor,
+            team=call.team,
+        )
+        run = carry_out(call, wanted, now=now)
+    return JobsActedOn(
+        act=action,
+        dry_run=body.dry_run,
+        count=count,
+        more=found.count > count,
+        changed=run.done if run else 0,
+        left_alone=[],
+        groups=[_group(group) for group in found.groups],
+        samples=[_sample(job) for job in found.samples],
+        ended_until=filters.ended_until.isoformat() if filters.ended_until and action is JobAction.REDELIVER else None,
+        run=run,
+    )
 
 
-def _acted(
-    call: Call,
-    action: JobAction,
-    body: JobsToActOn,
-    jobs: Sequence[ChosenJob],
-    *,
-    asked: dict[str, Any],
-    more: bool = False,
-    until: datetime | None = None,
-) -> JobsActedOn:
+def _by_ids(call: Call, action: JobAction, body: JobsToActOn, ids: Sequence[str]) -> JobsActedOn:
+    jobs = _named(call, ids)
     taken = [job for job in jobs if job.state in TAKES[action]]
-    left = [job for job in jobs if job.state not in TAKES[action]]
-    told = asked if body.reason is None else {**asked, "reason": body.reason}
-    changed = [] if body.dry_run else _carry_out(call, action, taken, told)
-    groups = job_actions.Preview(taken, more=more).groups()
+    asked: dict[str, Any] = {"ids": ids[:100]} if body.reason is None else {"ids": ids[:100], "reason": body.reason}
+    changed = [] if body.dry_run else _carry_out(call, action, taken, asked)
+    counts = Counter((job.team, job.destination, job.state, job.fault) for job in taken)
+    ordered = sorted(counts.items(), key=lambda item: tuple(map(str, item[0])))
     return JobsActedOn(
         act=action,
         dry_run=body.dry_run,
         count=len(taken),
-        more=more,
+        more=False,
         changed=len(changed),
-        left_alone=[_left_alone(action, job) for job in left],
-        groups=[JobGroup(**group) for group in groups],
-        samples=[_sample(job) for job in taken[:SAMPLES]],
-        ended_until=until.isoformat() if until and action is JobAction.REDELIVER else None,
+        left_alone=[_left_alone(action, job) for job in jobs if job.state not in TAKES[action]],
+        groups=[_group(rows.JobGroup(*key, count)) for key, count in ordered],
+        samples=[_sample(job) for job in taken[: job_actions.SAMPLES]],
+        ended_until=None,
+        run=None,
+    )
+
+
+def _group(group: rows.JobGroup) -> JobGroup:
+    return JobGroup(
+        team=group.team, destination=group.destination, state=group.state, fault=group.fault, count=group.count
     )
 
 

@@ -3,6 +3,7 @@
 from typing import Final
 
 from app.web.api import (
+    bulk_runs,
     connection_edits,
     connection_imports,
     connection_links,
@@ -11,6 +12,7 @@ from app.web.api import (
     destinations,
     dry_runs,
     event_actions,
+    event_replays,
     figures,
     integrations,
     job_actions,
@@ -46,6 +48,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *figures.ENDPOINTS,
     *job_actions.ENDPOINTS,
     *event_actions.ENDPOINTS,
+    *event_replays.ENDPOINTS,
+    *bulk_runs.ENDPOINTS,
     *queues.ENDPOINTS,
     *processes.ENDPOINTS,
     *integrations.ENDPOINTS,

@@ -7,11 +7,12 @@ from typing import Final
 from starlette.responses import Response
 
 from app.domain.acknowledging import AckKind
+from app.domain.bulk_runs import BulkState
 from app.errors import Conflict
 from app.web.api import event_actions
-from app.web.api.event_actions import MOST, EventFilter, EventsToRetry
+from app.web.api.event_actions import EventFilter, EventsToRetry
 from app.web.api.status import AcknowledgementWanted, acknowledge
-from app.web.console import notices
+from app.web.console import bulk_runs, notices
 from app.web.console.events import PATH
 from app.web.console.fields import REFUSALS, Fields, Filter, Problems, given_in
 from app.web.console.job_actions import NO_REASON
@@ -47,14 +48,14 @@ async def retry_events(context: ConsoleContext, visit: Visit) -> Response:
     if not reason:
         return await again(problem=NO_REASON, status=422)
     try:
-        body = EventsToRetry(
-            filter=FIELDS.read(given), limit=MOST, expected=read_as(int, expected), reason=reason[:500]
-        )
+        body = EventsToRetry(filter=FIELDS.read(given), expected=read_as(int, expected), reason=reason[:500])
         done = await context.rows.run(partial(event_actions.retry_events.run, visit.call(context), body=body))
     except Conflict as changed:
         return await again(problem=str(changed), status=409)
     except REFUSALS:
         return await again()
+    if done.run is not None and done.run.state != BulkState.DONE:
+        return see_other(f"{bulk_runs.PATH}/{done.run.id}")
     return see_other(link(PATH, done=notices.code("events_retried", done.changed)))
 
 
@@ -91,7 +92,7 @@ async def _preview(
     found = None
     problems: Problems = {}
     try:
-        body = EventsToRetry(filter=FIELDS.read(given), limit=MOST, dry_run=True)
+        body = EventsToRetry(filter=FIELDS.read(given), dry_run=True)
         found = await context.rows.run(partial(event_actions.retry_events.run, visit.call(context), body=body))
     except REFUSALS as refused:
         problems, status = FIELDS.problems(refused), 422

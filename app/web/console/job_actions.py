@@ -7,12 +7,13 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from app.domain.acknowledging import AckKind
+from app.domain.bulk_runs import BulkState
 from app.domain.job_actions import PAST, JobAction
 from app.errors import Conflict
 from app.web.api import job_actions
-from app.web.api.job_actions import MOST, JobFilter, JobsToActOn
+from app.web.api.job_actions import JobFilter, JobsToActOn
 from app.web.api.status import AcknowledgementWanted, acknowledge
-from app.web.console import notices
+from app.web.console import bulk_runs, notices
 from app.web.console.fields import REFUSALS, Fields, Filter, Problems, given_in
 from app.web.console.jobs import FOR_DESTINATION, FOR_EVENT, FOR_ROUTE, FOR_TIME, PATH
 from app.web.console.rendering import link, see_other
@@ -63,12 +64,14 @@ async def act_on_jobs(context: ConsoleContext, visit: Visit) -> Response:
     if not reason:
         return await again(problem=NO_REASON, status=422)
     try:
-        body = JobsToActOn(filter=FIELDS.read(given), limit=MOST, expected=read_as(int, expected), reason=reason[:500])
+        body = JobsToActOn(filter=FIELDS.read(given), expected=read_as(int, expected), reason=reason[:500])
         done = await context.rows.run(partial(_ACTS[action].run, visit.call(context), body=body))
     except Conflict as changed:
         return await again(problem=str(changed), status=409)
     except REFUSALS:
         return await again()
+    if done.run is not None and done.run.state != BulkState.DONE:
+        return see_other(f"{bulk_runs.PATH}/{done.run.id}")
     onward = {name: value for name, value in given.items() if name in {"team", "destination", "route", "name"}}
     return see_other(link(PATH, **onward, done=notices.code(f"jobs_{PAST[action]}", done.changed)))
 
@@ -109,7 +112,7 @@ async def _preview(
     problems: Problems = {}
     asks = action is JobAction.REDELIVER and not given.keys() >= _OF_LOST
     try:
-        body = JobsToActOn(filter=FIELDS.read(given), limit=MOST, dry_run=True)
+        body = JobsToActOn(filter=FIELDS.read(given), dry_run=True)
         found = await context.rows.run(partial(_ACTS[action].run, visit.call(context), body=body))
     except REFUSALS as refused:
         problems, status = ({}, 200) if asks else (FIELDS.problems(refused), 422)

@@ -13,6 +13,7 @@ _PAGES: Final = (
     ("Events", "/console/events", "e"),
     ("Connections", "/console/connections", "c"),
     ("Jobs", "/console/jobs", "j"),
+    ("Bulk runs", "/console/bulk-runs", "b"),
     ("Routes", "/console/routes", "r"),
     ("Destinations", "/console/destinations", "d"),
     ("Refreshes", "/console/refreshes", "f"),

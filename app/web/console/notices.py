@@ -20,6 +20,9 @@ class Notice:
 
 
 NOTICES: Final[Mapping[str, Notice]] = {
+    "bulk_run_cancelled": Notice("The run is cancelled. What it has changed stays so."),
+    "bulk_run_paused": Notice("The run is paused."),
+    "bulk_run_resumed": Notice("The run goes on where it was."),
     "event_acknowledged": Notice("The failed event is acknowledged, and no longer red in the status."),
     "event_replayed": Notice("{} due.", "job"),
     "event_retried": Notice("The event is processed again, as if it had just arrived."),

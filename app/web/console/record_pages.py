@@ -24,6 +24,7 @@ _PAGES: Final = {
     "rec": RUNS,
     "opr": "/console/operators",
     "tok": "/console/tokens",
+    "blk": "/console/bulk-runs",
 }
 
 

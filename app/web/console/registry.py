@@ -7,6 +7,7 @@ from typing import Final
 from app.domain.job_actions import JobAction
 from app.web.console import (
     account,
+    bulk_runs,
     commands,
     connection_acts,
     connections,
@@ -68,6 +69,9 @@ PAGES: Final[Mapping[str, PageFunction]] = {
     "GET /console/connections/{con_id}": connections.show_connection,
     **pages_of(connection_acts.ACTS),
     "GET /console/queues": queues.show_queues,
+    "GET /console/bulk-runs": bulk_runs.show_runs,
+    "GET /console/bulk-runs/{blk_id}": bulk_runs.show_run,
+    **bulk_runs.CHANGES,
     "GET /console/routes": definition_pages.show_routes,
     "GET /console/routes/test": definition_acts.show_trial,
     "POST /console/routes/test": definition_acts.try_pattern,

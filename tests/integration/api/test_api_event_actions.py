@@ -89,8 +89,25 @@ def test_a_backfill_makes_as_many_as_were_seen(api):
     problem_of(api("POST", "/routes/crm/nothing/backfill", json={"since": "1d", "dry_run": True}), 404, "not_found")
 
 
+def test_events_of_a_filter_are_replayed_as_many_as_were_seen(api):
+    ids = make(api, 3)
+    wanted = {"filter": {"since": "1d", "type": "connection.created"}, "reason": "a new route"}
+    problem_of(api("POST", "/events/replay", json={"filter": {}}), 400, "invalid_request")
+    shown = api("POST", "/events/replay", json=wanted | {"dry_run": True}).json()
+    assert (shown["count"], shown["samples"], shown["run"]) == (3, ids, None)
+    problem_of(api("POST", "/events/replay", json=wanted), 422, "invalid_input")
+    problem_of(api("POST", "/events/replay", json=wanted | {"expected": 2}), 409, "conflict")
+    run = api("POST", "/events/replay", json=wanted | {"expected": 3}).json()["run"]
+    assert (run["act"], run["state"], run["done"], run["filter"]["routes"]) == ("events.replay", "done", 3, "now")
+    assert sorted(job["event_id"] for job in api.json("/jobs?route=crm/contacts")["data"]) == ids
+    [entry] = api.json("/audit?action=event.replayed")["data"]
+    assert (entry["subject"], entry["detail"]["count"], entry["detail"]["reason"]) == (run["id"], 3, "a new route")
+    again = api("POST", "/events/replay", json=wanted | {"expected": 3}).json()["run"]
+    assert (again["done"], again["left_alone"], len(again["rows"])) == (0, 3, 3)
+
+
 @pytest.mark.parametrize("who", ["team", str(Scope.VIEWER)])
 def test_teams_and_viewers_do_none_of_it(api, who):
     [event] = make(api)
-    for path in ("/events/retry", f"/events/{event}/replay", "/routes/crm/contacts/backfill"):
+    for path in ("/events/retry", "/events/replay", f"/events/{event}/replay", "/routes/crm/contacts/backfill"):
         problem_of(api("POST", path, who=who, json={}), 403, "forbidden")

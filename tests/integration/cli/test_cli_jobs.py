@@ -81,7 +81,9 @@ def test_all_that_are_meant_are_retried_and_nothing_else(waylink, jobs):
     ids = jobs("discarded", "discarded")
     [other] = jobs("discarded", name="crm.other")
     answer = waylink.json("jobs", "retry", "--name", "crm.x", "--ended-since", "2h", "--yes")
+    run = answer.pop("run")
     assert answer == {"retried": 2, "left_alone": 0, "more": False, "stopped": False}
+    assert waylink.json("bulk-runs", "show", run)["state"] == "done"
     assert states(waylink, [*ids, other]) == ["available", "available", "discarded"]
     [(action, outcome, detail)] = audited(waylink)
     assert (action, outcome, detail["name"], detail["count"]) == ("job.retried", "done", "crm.x", 2)

@@ -22,7 +22,7 @@ from app.clock import utc_now
 from app.db.engine import connect
 from app.db.models import Connection
 from app.errors import ConfigurationError, refuse
-from app.ids import CONNECTION, EVENT, JOB, RECONCILIATION, SECRET, new_id, show
+from app.ids import BULK_RUN, CONNECTION, EVENT, JOB, RECONCILIATION, SECRET, new_id, show
 from tests.integration.cli.test_cli import Command
 from workers.__main__ import run
 
@@ -113,7 +113,8 @@ DEFINING = OPENING | FILES | DESTINATION
 ASKING = TELLING | FILES | PROD  # Nango, of one environment
 SERVING = ASKING | OTHER | SEALING | DIRECTORY | PORT | {"a period is wrong"}
 
-CON, EVT, JOB_ID, REC, SEC = (show(kind, new_id()) for kind in (CONNECTION, EVENT, JOB, RECONCILIATION, SECRET))
+KINDS = (BULK_RUN, CONNECTION, EVENT, JOB, RECONCILIATION, SECRET)
+BLK, CON, EVT, JOB_ID, REC, SEC = (show(kind, new_id()) for kind in KINDS)
 PATTERN = '{"type": ["connection.created"]}'
 FACTS = ("--destination", "hook", "--job", "crm.do", "--pattern", PATTERN)
 
@@ -124,6 +125,11 @@ COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "ack jobs": ((JOB_ID,), LISTING),
     "ack list": ((), LISTING),
     "audit": ((), LISTING),
+    "bulk-runs": ((), LISTING),
+    "bulk-runs cancel": ((BLK,), TELLING),
+    "bulk-runs pause": ((BLK,), TELLING),
+    "bulk-runs resume": ((BLK,), TELLING),
+    "bulk-runs show": ((BLK,), LISTING),
     "completion": (("bash",), NOTHING),
     "healthz": (("web",), NOTHING),
     "connections": ((), LISTING),

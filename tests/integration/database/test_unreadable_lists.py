@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from app.db import engine
 from app.db.models import Base
 from app.db.types import Readable, StoredInteger, StoredJson, UtcDateTime
-from app.ids import CONNECTION, EVENT, JOB, ORGANIZATION, RECONCILIATION, REFRESH, USER, show
+from app.ids import BULK_RUN, CONNECTION, EVENT, JOB, ORGANIZATION, RECONCILIATION, REFRESH, USER, show
 from tests.integration.api.api_client import open_api
 from tests.integration.cli.test_cli import Command
 
@@ -23,6 +23,7 @@ TEXTS = {
     "jobs.blocked_by": None, "audit.outcome": "done", "reconciliations.trigger": "demand",
     "reconciliations.stage": "done", "reconciliations.outcome": "completed", "refreshes.outcome": "renewed",
     "refreshes.keeps": "token", "refresh_pauses.cause": "operator", "acknowledgements.kind": "jobs",
+    "bulk_runs.state": "done", "bulk_runs.act": "jobs.retry",
     "processes.kind": "web", "operators.role": "team", "operators.issuer": None, "operators.subject": None,
     "canary.id": 1, "figure_totals.id": 1,
     "differences.type": "connection.created", "routes.until_set": None, "routes.source": "api",
@@ -155,11 +156,11 @@ def waylink(database, tmp_path):
 
 LISTS = [
     "audit", "connections", "destinations", "events", "jobs", "orgs", "rejections", "routes", "teams",
-    "users", "reconcile list", "token list", "refreshes", "refreshes paused",
+    "users", "bulk-runs", "reconcile list", "token list", "refreshes", "refreshes paused",
 ]  # fmt: skip
 PATHS = [
     "audit", "connections", "destinations", "events", "jobs", "organizations", "rejections", "routes",
-    "refreshes", "refreshes/pauses", "users", "reconciliations",
+    "refreshes", "refreshes/pauses", "users", "reconciliations", "bulk-runs",
 ]  # fmt: skip
 
 
@@ -176,7 +177,8 @@ def test_every_listing_of_the_cli_has_all_rows(waylink, rows):
         for noun, prefix, key in (
             ("connections", CONNECTION, "connections.id"), ("events", EVENT, "events.id"), ("jobs", JOB, "jobs.id"),
             ("orgs", ORGANIZATION, "organizations.id"), ("users", USER, "users.id"),
-            ("reconcile", RECONCILIATION, "reconciliations.id"), ("refreshes", REFRESH, "refreshes.id"),
+            ("reconcile", RECONCILIATION, "reconciliations.id"),
+            ("bulk-runs", BULK_RUN, "bulk_runs.id"), ("refreshes", REFRESH, "refreshes.id"),
         ):  # fmt: skip
             assert waylink.json(noun, "show", show(prefix, part[key]))["id"] == show(prefix, part[key])
     done = waylink.inside("status", "--json")
@@ -196,7 +198,8 @@ def test_every_listing_of_the_api_has_all_rows(database, broker_url, rows, tmp_p
         for part in rows:
             for path, prefix, key in (
                 ("connections", CONNECTION, "connections.id"), ("events", EVENT, "events.id"), ("jobs", JOB, "jobs.id"),
-                ("reconciliations", RECONCILIATION, "reconciliations.id"), ("refreshes", REFRESH, "refreshes.id"),
+                ("reconciliations", RECONCILIATION, "reconciliations.id"),
+                ("bulk-runs", BULK_RUN, "bulk_runs.id"), ("refreshes", REFRESH, "refreshes.id"),
             ):  # fmt: skip
                 assert api.json(f"/{path}/{show(prefix, part[key])}")["id"] == show(prefix, part[key])
         assert api.json("/queues")

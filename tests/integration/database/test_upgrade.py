@@ -53,6 +53,7 @@ VALUES: dict[str, Any] = {
     "refresh_pauses.cause": "operator",
     "processes.kind": "io",
     "acknowledgements.kind": "jobs",
+    "bulk_runs.state": "done",
     "operators.role": "team",
     "operators.credentials": False,
     "operators.password_hash": None,

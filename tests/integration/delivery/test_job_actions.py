@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import update
 
 from app.db import job_actions as rows
-from app.db.job_actions import JobFilters
+from app.db.job_actions import JobFilters, JobGroup
 from app.db.models import Attempt, Audit, Destination, Job, Team
 from app.domain.job_actions import TAKES, JobAction, is_as_wanted, why_left_alone
 from app.domain.states import AuditOutcome, JobState
-from app.errors import Conflict, InvalidInput
+from app.errors import InvalidInput
 from app.ids import JOB, new_id, show
 from app.services import bulk_actions
 from app.services.delivery import job_actions
@@ -49,10 +49,18 @@ def job(world, job_id):
     return found
 
 
-def chosen(world, action, *, limit=1000, **filters):
+def chosen(world, action, **filters):
+    """The preview; its numbers, its samples and the pages of a run are of the same jobs."""
     wanted = job_actions.completed_filters(action, JobFilters(**{"states": [], **filters}), now=world.clock())
     with world.database.read() as session:
-        return job_actions.preview(session, wanted, limit=limit)
+        found = job_actions.preview(session, wanted)
+        paged, after = [], None
+        while page := rows.page(session, wanted, after=after, limit=1):
+            after = page[-1]
+            paged += [job_id for _, job_id in page]
+    assert found.count == len(found.samples) == len(paged)
+    assert {job.id for job in found.samples} == set(paged)
+    return found
 
 
 def run_action(world, what, ids, *, actor="cli:test"):
@@ -149,9 +157,9 @@ def test_filters_mean_what_they_say(world, clock):
         "ended_until": (clock.now - HOUR, [early]),
     }
     for name, (value, ids) in wanted.items():
-        assert [job.id for job in chosen(world, JobAction.RETRY, **{name: value}).jobs] == ids, name
-    assert [job.id for job in chosen(world, JobAction.RETRY, event_type="nango.sync").jobs] == []
-    assert [job.id for job in chosen(world, JobAction.RETRY, fault="team", route="another").jobs] == [other]
+        assert [job.id for job in chosen(world, JobAction.RETRY, **{name: value}).samples] == ids, name
+    assert [job.id for job in chosen(world, JobAction.RETRY, event_type="nango.sync").samples] == []
+    assert [job.id for job in chosen(world, JobAction.RETRY, fault="team", route="another").samples] == [other]
 
 
 def test_jobs_are_found_by_when_they_were_made(world):
@@ -160,8 +168,8 @@ def test_jobs_are_found_by_when_they_were_made(world):
     [second] = discarded(world)
     border = job(world, second).id
     made = world.clock.now.fromtimestamp((border.int >> 80) / 1000, tz=world.clock.now.tzinfo)
-    assert [job.id for job in chosen(world, JobAction.RETRY, created_since=made).jobs] == [second]
-    assert [job.id for job in chosen(world, JobAction.RETRY, created_until=made).jobs] == [first]
+    assert [job.id for job in chosen(world, JobAction.RETRY, created_since=made).samples] == [second]
+    assert [job.id for job in chosen(world, JobAction.RETRY, created_until=made).samples] == [first]
 
 
 def test_an_action_by_filter_takes_ready_and_parked_jobs_alike(world):
@@ -169,29 +177,17 @@ def test_an_action_by_filter_takes_ready_and_parked_jobs_alike(world):
     waiting = make(world, 1, state="retryable")
     parked = make(world, 1, blocked_by="paused")
     make(world, 1, state="running")
-    assert {job.id for job in chosen(world, JobAction.CANCEL).jobs} == {*ready, *waiting, *parked}
-    assert [job.id for job in chosen(world, JobAction.RETRY, states=[JobState.RETRYABLE]).jobs] == waiting
-    assert chosen(world, JobAction.RETRY).jobs == []
+    assert {job.id for job in chosen(world, JobAction.CANCEL).samples} == {*ready, *waiting, *parked}
+    assert [job.id for job in chosen(world, JobAction.RETRY, states=[JobState.RETRYABLE]).samples] == waiting
+    assert chosen(world, JobAction.RETRY).samples == []
 
 
-def test_a_preview_is_bounded_says_what_is_left_and_changes_nothing(world):
+def test_a_preview_counts_all_shows_some_and_changes_nothing(world):
     ids = discarded(world, 3)
-    found = chosen(world, JobAction.RETRY, limit=2)
-    assert ([job.id for job in found.jobs], found.more) == (ids[:2], True)
-    group = {"team": "crm", "destination": "jobs", "state": "discarded", "fault": "team", "count": 2}
-    assert found.groups() == [group]
-    assert chosen(world, JobAction.RETRY, limit=3).more is False
+    found = chosen(world, JobAction.RETRY)
+    assert [job.id for job in found.samples] == ids
+    assert found.groups == [JobGroup("crm", "jobs", "discarded", "team", 3)]
     assert {job.state for job in world.jobs()} == {JobState.DISCARDED}
-
-
-def test_more_than_was_shown_is_refused_and_fewer_is_not(world):
-    ids = discarded(world, 3)
-    job_actions.require_expected(chosen(world, JobAction.RETRY), 3)
-    run_action(world, JobAction.RETRY, ids[:1])
-    job_actions.require_expected(chosen(world, JobAction.RETRY), 3)
-    with pytest.raises(Conflict) as refused:
-        job_actions.require_expected(chosen(world, JobAction.RETRY), 1)
-    assert refused.value.found == {"count": 2}
 
 
 @pytest.mark.parametrize(
@@ -213,11 +209,11 @@ def test_what_is_redelivered_is_bounded_so_that_going_on_sends_nothing_a_third_t
     make(world, 1, state="completed", finished_at=clock.now - 5 * HOUR)
     since, until = clock.now - 2 * HOUR, clock.now
     place = {"team": "crm", "destination": "jobs", "ended_since": since}
-    assert [job.id for job in chosen(world, JobAction.REDELIVER, **place).jobs] == ids
+    assert [job.id for job in chosen(world, JobAction.REDELIVER, **place).samples] == ids
     assert run_action(world, JobAction.REDELIVER, ids[:2]) == ids[:2]
     clock.move(60)
     change(world, ids[:2], state="completed", finished_at=clock.now)
-    assert [job.id for job in chosen(world, JobAction.REDELIVER, **place, ended_until=until).jobs] == ids[2:]
+    assert [job.id for job in chosen(world, JobAction.REDELIVER, **place, ended_until=until).samples] == ids[2:]
 
 
 def test_an_action_goes_in_chunks_and_the_audit_has_one_row_with_the_count(world, monkeypatch):
@@ -268,7 +264,7 @@ def test_an_action_on_one_job_is_audited_by_its_id(world):
 
 def test_a_job_that_changed_since_it_was_chosen_is_left_alone(world):
     ids = discarded(world, 2)
-    found = chosen(world, JobAction.RETRY).jobs
+    found = chosen(world, JobAction.RETRY).samples
     change(world, ids[:1], state="completed")
     numbers = count()
     steps = job_actions.carry_out(world.database, JobAction.RETRY, found, asked={}, actor="cli:test", clock=world.clock)

@@ -1,0 +1,1 @@
+"""Acts on all rows that match a filter, as runs that workers carry out in the background."""
