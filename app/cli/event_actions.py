@@ -26,7 +26,9 @@ from app.errors import NotFound
 from app.ids import EVENT, JOB, parse, show
 from app.qualified_names import split_target
 from app.services.bulk_runs import row_acts
+from app.services.bulk_runs.row_acts import ReplayedEvents
 from app.services.bulk_runs.run_requests import RunWanted
+from app.services.bulk_runs.showing import shown_filter
 from app.services.routing import replays
 from app.services.routing.cache import RouteCache
 from app.services.routing.replays import Replay, Routes, Step
@@ -84,18 +86,38 @@ def retry(
 
 
 @click.command()
-@click.argument("event_id", metavar="EVENT")
+@click.argument("event_id", metavar="[EVENT]", required=False)
+@moment_option("--since", "In place of an event, all that were received since then and routed: 7d ago, or a time.")
+@moment_option("--until", "Of those, received before then.")
+@click.option("--type", "type", type=choice(EventType), help="Of those, of this type.")
+@click.option("--origin", type=choice(Origin), help="Of those, from here.")
+@connection_filters
+@click.option("--limit", type=click.IntRange(min=1), help="Of those, so many at most.")
+@click.option("--reason", help="Of those, recorded in the audit.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--as-then", is_flag=True, help="Through the routes of its time, instead of those in force now.")
 @click.option("--again", is_flag=True, help="Jobs that are there already go out again, too.")
 @click.option("--route", metavar="TEAM/NAME", help="This route alone.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
 @AS_JSON
-def replay(event_id: str, *, as_then: bool, again: bool, route: str | None, dry_run: bool, as_json: bool) -> None:
+def replay(
+    event_id: str | None, *, as_then: bool, again: bool, route: str | None, dry_run: bool, as_json: bool, **many: Any
+) -> None:
     """Give a stored event to the routes once more. Routes that match and have no job of it get one.
 
     A job that is there keeps its id. It goes out again with --again, or with --as-then where it was discarded. What was
-    decided then stays as it was. Exit 1 if no route matches.
+    decided then stays as it was. Exit 1 if no route matches. With --since in place of an event all are replayed, as a
+    bulk run.
     """
+    if (event_id is None) is (many["since"] is None):
+        raise click.UsageError("replay what? Either an event, or --since and options that say which")
+    if event_id is None:
+        if route is not None:
+            raise click.UsageError("--route goes with one event")
+        _replay_many(Routes.THEN if as_then else Routes.NOW, again=again, dry_run=dry_run, as_json=as_json, **many)
+        return
+    if any(many.values()):
+        raise click.UsageError("an event is replayed by its id alone: leave the options for many out")
     event, by = parse(EVENT, event_id), Routes.THEN if as_then else Routes.NOW
     only = None if route is None else split_target("route", route)
     settings = load_brokers()
@@ -111,6 +133,43 @@ def replay(event_id: str, *, as_then: bool, again: bool, route: str | None, dry_
             hints.of_jobs(found.due)
     _print(found, by, dry_run=dry_run, as_json=as_json)
     sys.exit(0 if found.steps else 1)
+
+
+def _replay_many(
+    by: Routes,
+    *,
+    again: bool,
+    dry_run: bool,
+    as_json: bool,
+    limit: int | None,
+    reason: str | None,
+    yes: bool,
+    **filters: Any,
+) -> None:
+    wanted, settings = EventFilters(**filters), load_brokers()
+    with closing(connect(settings.database)) as database, open_hints(settings) as hints:
+        require_current(database)
+        with database.read() as session:
+            matching = rows.count(session, wanted, failed=False)
+        count = matching if limit is None else min(matching, limit)
+        if dry_run:
+            print_one({"dry_run": True, "count": count, "more": matching > count}, as_json=as_json)
+            return
+        run, stopped = None, False
+        if count:
+            require_consent(f"Replay {counted(count, 'event')}?", yes=yes)
+            chosen = row_acts.written(ReplayedEvents(filters=wanted, routes=by, again=again))
+            asked = RunWanted(
+                act=BulkAct.REPLAY_EVENTS,
+                chosen=chosen,
+                shown=shown_filter(chosen),
+                counted=count,
+                reason=reason,
+                actor=cli_actor(),
+            )
+            run, stopped = bulk_runs.carry_out(database, hints, asked)
+    print_one(bulk_runs.result(run, "replayed", more=matching > count, stopped=stopped), as_json=as_json)
+    sys.exit(1 if stopped or (run and run.state != BulkState.DONE) else 0)
 
 
 def _run_of(wanted: EventFilters, count: int, reason: str | None) -> RunWanted:

@@ -40,6 +40,8 @@ PAGES: Final[Mapping[str, Needs]] = {
     "GET /console/events": _READ_OWN,
     "GET /console/events/acknowledge": _CHANGE,
     "POST /console/events/acknowledge": _CHANGE,
+    "GET /console/events/replay": _CHANGE,
+    "POST /console/events/replay": _CHANGE,
     "GET /console/events/retry": _CHANGE,
     "POST /console/events/retry": _CHANGE,
     "GET /console/events/{event_id}": _READ_OWN,

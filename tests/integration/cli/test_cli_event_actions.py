@@ -102,3 +102,29 @@ def test_a_backfill_says_how_many_it_will_be_and_makes_them_once(waylink, events
     assert {job["backfill"] for job in jobs} == {True}
     assert "nothing" in one_line_error(waylink.inside("routes", "backfill", "crm/nothing", "--since", "1d"), 1)
     assert waylink.inside("routes", "backfill", "crm/contacts").returncode == 2
+
+
+def test_all_events_of_a_time_are_replayed_by_a_run(waylink, events):
+    ids = events(3)
+    events(1, type="connection.deleted", document={"type": "connection.deleted"})
+    options = ("--since", "1d", "--type", "connection.created")
+    assert waylink.json("events", "replay", *options, "--dry-run") == {"dry_run": True, "count": 3, "more": False}
+    answer = waylink.json("events", "replay", *options, "--yes", "--reason", "a new route")
+    assert (answer["replayed"], answer["left_alone"], answer["stopped"]) == (3, 0, False)
+    assert sorted(job["event_id"] for job in waylink.json("jobs")) == ids
+    run = waylink.json("bulk-runs", "show", answer["run"])
+    assert (run["act"], run["state"], run["reason"]) == ("events.replay", "done", "a new route")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("evt_0123456789abcdef0123456789abcdef", "--since", "1d"),
+        ("evt_0123456789abcdef0123456789abcdef", "--type", "connection.created"),
+        ("--since", "1d", "--route", "crm/contacts"),
+        ("--type", "connection.created"),
+    ],
+)
+def test_a_replay_of_many_needs_a_time_and_no_event(waylink, arguments):
+    assert waylink.inside("events", "replay", *arguments).returncode == 2

@@ -101,3 +101,33 @@ def test_failed_events_are_retried_by_a_run_as_well(console):
 
 def test_an_unknown_run_is_not_there(console):
     console.get(f"{PATH}/blk_1", status=404)
+
+
+def test_events_that_match_are_replayed_by_a_run(console):
+    now = utc_now()
+    facts = {"state": "processed", "type": "connection.created", "document": {"type": "connection.created"}}
+    add(console.database, *[an_event(now, route_set=1, integration="replayed", **facts) for _ in range(3)])
+    listed = console.get("/console/events", integration="replayed")
+    searched = console.get("/console/events", q="integration:replayed", integration="replayed")
+    assert "Replay all that match…" not in searched.links, "a replay would take more than the search shows"
+    preview = console.get(listed.links["Replay all that match…"])
+    assert "3 events will be given to the routes in force now" in preview.text
+    assert preview.fields["since"] == "1d", "a time is needed"
+    fields = {key: preview.fields[key] for key in ("since", "integration", "expected")}
+    assert "Give a reason" in console.post("/console/events/replay", status=422, **fields).text
+    late = console.post("/console/events/replay", status=409, reason="a new route", **fields | {"expected": "2"})
+    assert "3 events by now, not 2" in late.text
+    page = console.follow(console.post("/console/events/replay", reason="a new route", **fields))
+    assert "0 of 3 events looked at" in page.text
+    work(console)
+    run = console.api.json("/bulk-runs?act=events.replay")["data"][0]
+    assert (run["state"], run["left_alone"], run["filter"]["integration"]) == ("done", 3, "replayed")
+    assert "no route matches" in console.get(f"{PATH}/{run['id']}").text
+    console.get("/console/events/replay", who="viewer", status=403)
+
+
+def test_a_replay_names_what_is_wrong_with_its_filters(console):
+    page = console.get("/console/events/replay", status=422, since="then")
+    assert page.attributes["since"]["aria-invalid"] == "true"
+    assert "cannot be read" in console.get("/console/events/replay", status=400, routes="all").text
+    assert "No event that was routed matches." in console.get("/console/events/replay", integration="nothing").text
