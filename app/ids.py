@@ -25,6 +25,7 @@ SECRET: Final = "sec"  # noqa: S105 - a prefix
 AUDIT: Final = "aud"
 OPERATOR: Final = "opr"
 SESSION: Final = "ses"
+TEAM_LINK: Final = "tlk"
 RECONCILIATION: Final = "rec"
 BULK_RUN: Final = "blk"
 

@@ -22,6 +22,7 @@ def listing_options(command: Command) -> Command:
         as_table,
         click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Rows at most."),
         click.option("--before", metavar="ID", help="Go on after this row: older ones only."),
+        click.option("--unconnected", is_flag=True, help="Those to whom no connection belongs."),
         click.option("--removed", is_flag=True, help="Those who were removed and have a history."),
         click.option("--external-id", help="With this id in your application."),
     ):

@@ -1,6 +1,7 @@
 """`waylink teams`: the subscribers."""
 
 from contextlib import closing
+from typing import Final
 
 import click
 
@@ -16,8 +17,32 @@ from app.db.read.definitions import DefinitionFilters, shown_team
 from app.services.definitions import teams as defining
 from app.services.definitions.editor import Editor
 
+PORTALS: Final = {
+    "end-session": ("app.cli.team_portals:end_session", "End one session of a team's portal at once."),
+    "link": (
+        "app.cli.team_portals:make_link",
+        "Print a link that opens a team's portal: the console for that team, without an account.",
+    ),
+    "links": (
+        "app.cli.team_portals:list_links",
+        "List the links that open a team's portal, newest first, without their secrets.",
+    ),
+    "portal": (
+        "app.cli.team_portals:portal",
+        "Show a team's portal, or change its name, its colour and the origins whose pages may embed it.",
+    ),
+    "revoke-link": (
+        "app.cli.team_portals:revoke_link",
+        "End a link to a team's portal, and the sessions that it opened, at once.",
+    ),
+    "sessions": (
+        "app.cli.team_portals:list_sessions",
+        "List the browsers in which a team's portal is open, newest first.",
+    ),
+}
 
-@click.group(cls=Listing, invoke_without_command=True)
+
+@click.group(cls=Listing, lazy=PORTALS, invoke_without_command=True)
 @click.option("--removed", is_flag=True, help="Those that were removed, instead of those that are there.")
 @as_table
 @click.pass_context

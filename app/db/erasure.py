@@ -35,7 +35,8 @@ STEP: Final = 1000  # rows that one statement searches
 ELSEWHERE: Final = frozenset(
     {"users", "organizations", "teams", "destinations", "routes", "route_set", "api_tokens", "leases", "event_leases",
      "deliveries", "repeats", "web_processes", "lost_answers", "signing_key_uses", "idempotent_calls",
-     "alembic_version", "operators", "operator_links", "operator_sessions", "sign_in_attempts"}
+     "alembic_version", "operators", "operator_links", "operator_sessions", "sign_in_attempts",
+     "team_portals", "team_links", "team_sessions"}
 )  # fmt: skip
 
 _OWNED: Final = {"connections": "id", "events": "connection_ref"}  # columns with a connection's id

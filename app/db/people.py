@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Select, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db.connections import ConnectionKey
 from app.db.models import Connection, Link, Organization, User
+from app.db.read import searching
 from app.domain.people import OwnerKind
 from app.errors import NotFound
 from app.ids import CONNECTION, ORGANIZATION, USER, new_id, show
@@ -35,6 +36,8 @@ class PeopleFilters:
     email: str | None = None
     organization: str | None = None  # users: of the organization with this external id
     removed: bool = False  # only removed ones, instead of none
+    unconnected: bool = False  # only those without an open link
+    search: int | None = None  # rows that are looked at for these; None: as many as it takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,15 @@ def listing(session: Session, kind: OwnerKind, filters: PeopleFilters) -> list[d
         statement = statement.where(func.lower(User.email) == filters.email.lower())
     if filters.organization is not None:
         statement = statement.where(Organization.external_id == filters.organization)
-    return [_row(kind, *row) for row in session.execute(statement)]
+
+    def read(statement: Select[Any]) -> list[dict[str, Any]]:
+        return [_row(kind, *row) for row in session.execute(statement)]
+
+    if not filters.unconnected:
+        return read(statement)
+    open_link = exists().where(_OWNER[kind] == model.id, Link.closed_at.is_(None))
+    place = searching.Place(before=filters.before, limit=filters.limit, search=filters.search)
+    return searching.page_of(session, statement.where(~open_link), model.id, PREFIX[kind], place=place, read=read)
 
 
 def get(session: Session, kind: OwnerKind, id_: UUID) -> dict[str, Any]:

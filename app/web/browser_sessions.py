@@ -1,6 +1,10 @@
-"""Cookies of operators' sessions, and the check that a request comes from a page of ours.
+"""Cookies of sessions, and the check that a request comes from a page of ours.
 
 Over https a cookie's name begins with `__Host-`: browsers take it from this host alone, for all paths, over TLS.
+
+A session within another site's page is a cookie of that page's site alone (`Partitioned`), which browsers send across
+sites (`SameSite=None`). Forms of the embedded page itself come from our own origin; those of the page around it do not,
+and are refused as any other site's.
 """
 
 from dataclasses import dataclass
@@ -12,6 +16,8 @@ from starlette.responses import Response
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 SESSION: Final = "waylink-session"
+EMBEDDED: Final = "waylink-embedded"  # a session of a team's portal within another site's page
+_FRAMES: Final = frozenset({"iframe", "frame"})
 OIDC: Final = "waylink-oidc"  # the seed of a sign-in that is under way at the identity provider
 OIDC_SECONDS: Final = 600
 
@@ -44,10 +50,27 @@ class Browsers:
             return site == "same-origin"
         return request.headers.get("origin", "").lower() == self.origin(request)
 
+    def session(self, request: Request) -> tuple[str, str] | None:
+        """The name of the cookie with the request's session, and its secret; None without one.
+
+        A page within another site's page has the embedded session alone, and other requests that one first, whose
+        rights are fewer: a script's request does not say where its page is. A page of its own has the operator's first.
+        """
+        destination = request.headers.get("sec-fetch-dest")
+        names = (EMBEDDED,) if destination in _FRAMES else (EMBEDDED, SESSION)
+        ordered = names[::-1] if destination == "document" else names
+        found = ((name, self.read(request, name)) for name in ordered)
+        return next(((name, secret) for name, secret in found if secret), None)
+
     def read(self, request: Request, name: str) -> str | None:
         return request.cookies.get(self._full(request, name))
 
     def write(self, request: Request, response: Response, name: str, value: str, *, seconds: int) -> None:
+        if name == EMBEDDED:
+            # Python's own cookies have no `Partitioned` before 3.14.
+            kept = f"{self._full(request, name)}={value}; HttpOnly; Max-Age={seconds}; Path=/"
+            response.headers.append("set-cookie", f"{kept}; SameSite=None; Secure; Partitioned")
+            return
         response.set_cookie(
             self._full(request, name),
             value,

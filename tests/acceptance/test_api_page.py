@@ -15,7 +15,7 @@ from app.ids import new_id
 from app.nango import NangoClient
 from tests.acceptance.harness import REPOSITORY, Sandbox, Waylink, creation, installation
 from tests.pages import blocks, commands, curl, waylink_calls
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 PAGE = REPOSITORY / "docs" / "api.md"
 OPERATIONS = REPOSITORY / "docs" / "operations.md"
@@ -44,6 +44,7 @@ ANSWERS: dict[str, tuple[str, Callable[[Any], str]]] = {
         "GET $API/destinations/crm/hook/secrets",
         lambda answer: min(secret["id"] for secret in answer["data"]),
     ),
+    "LINK": ("GET $API/teams/crm/links", lambda answer: answer["data"][0]["id"]),
     "EVENT": ("GET $API/events", lambda answer: answer["data"][0]["id"]),
     "RUN": ("GET $API/bulk-runs", lambda answer: answer["data"][0]["id"]),
     "RECONCILIATION": ("POST $API/reconciliations", lambda answer: answer["id"]),
@@ -147,6 +148,20 @@ def _a_plan(reader: Reader) -> None:
     reader.variables["PLAN"] = plan["id"]
 
 
+def _a_portal_that_is_open(reader: Reader) -> None:
+    made = reader.waylink.http.post(
+        "/api/v1/teams/crm/links", json={}, headers={"authorization": f"Bearer {reader.variables['TOKEN']}"}
+    ).json()
+    opened = httpx.post(
+        f"http://127.0.0.1:{reader.waylink.port}{made['path']}",
+        headers={"sec-fetch-site": "same-origin"},
+        trust_env=False,
+        timeout=PATIENCE,
+    )
+    assert opened.status_code == 303, opened.text
+    reader.variables["PORTAL_SESSION"] = reader.json("/teams/crm/sessions")["data"][0]["id"]
+
+
 def _a_drift(reader: Reader) -> None:
     until("the drift", lambda: reader.json(f"/connections/{reader.variables['CON']}")["drift"], every=0.1)
 
@@ -216,6 +231,7 @@ STATES: dict[str, Callable[[Reader], None]] = {
     "GET $API/connections": _a_connection,
     "POST $API/connections/$CON/restore-tags": _a_drift,
     "POST $API/refreshes/$PLAN/run": _a_plan,
+    "DELETE $API/teams/crm/sessions/$PORTAL_SESSION": _a_portal_that_is_open,
     "GET $API/events": _a_job_that_is_completed,
     "POST $API/jobs/$JOB/cancel": _a_job_that_waits,
     "POST $API/jobs/$JOB/redeliver": _a_job_that_was_delivered,

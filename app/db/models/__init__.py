@@ -10,7 +10,18 @@ from typing import Any, Final
 
 from sqlalchemy import Column, ForeignKeyConstraint
 
-from app.db.models.access import ApiToken, Audit, IdempotentCall, Operator, OperatorLink, OperatorSession, SignInAttempt
+from app.db.models.access import (
+    ApiToken,
+    Audit,
+    IdempotentCall,
+    Operator,
+    OperatorLink,
+    OperatorSession,
+    SignInAttempt,
+    TeamLink,
+    TeamPortal,
+    TeamSession,
+)
 from app.db.models.base import SQLITE_ONLY, Base, BigInt
 from app.db.models.bulk import BulkRun, BulkRunRow
 from app.db.models.connections import Connection, Link, Organization, User
@@ -101,6 +112,9 @@ __all__ = [
     "SignInAttempt",
     "SigningKeyUse",
     "Team",
+    "TeamLink",
+    "TeamPortal",
+    "TeamSession",
     "Tick",
     "User",
     "WebProcess",

@@ -85,6 +85,52 @@ class OperatorSession(Base):
     expires_at: Mapped[datetime] = mapped_column(index=True)  # whatever happens
 
 
+class TeamPortal(Base):
+    """The look of a team's portal, and the origins whose pages may embed it."""
+
+    __tablename__ = "team_portals"
+
+    team: Mapped[str] = mapped_column(ForeignKey("teams.name"), primary_key=True)
+    title: Mapped[str | None]
+    color: Mapped[str | None]  # `#rrggbb`
+    origins: Mapped[list[Any]]
+    changed_at: Mapped[datetime]
+
+
+class TeamLink(Base):
+    """A link that opens a team's portal without an account. Only the SHA-256 of its secret is stored.
+
+    It is kept while sessions that it opened may live; one that is revoked is deleted, and its sessions with it.
+    """
+
+    __tablename__ = "team_links"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    hash: Mapped[bytes] = mapped_column(unique=True)
+    team: Mapped[str] = mapped_column(ForeignKey("teams.name"), index=True)
+    note: Mapped[str | None]  # its receiver, as the operator wrote it
+    made_by: Mapped[str]  # as the audit names them
+    origin: Mapped[str | None]  # of the pages that may embed its sessions
+    uses_left: Mapped[int]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class TeamSession(Base):
+    """A browser in which a team's link was opened. Only the SHA-256 of its secret is stored."""
+
+    __tablename__ = "team_sessions"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    hash: Mapped[bytes] = mapped_column(unique=True)
+    link_id: Mapped[UUID] = mapped_column(ForeignKey("team_links.id", ondelete="CASCADE"), index=True)
+    address: Mapped[str]
+    browser: Mapped[str]  # its User-Agent
+    created_at: Mapped[datetime]
+    seen_at: Mapped[datetime]  # to within a minute
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
 class SignInAttempt(Base):
     """Failed attempts to sign in with one name or from one address, or a success of the two together.
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from app.config.secret_sources import NONE_CONFIGURED, SecretsByDestination
-from app.db import audit
+from app.db import audit, team_portals
 from app.db import destinations as destination_rows
 from app.db import routes as route_rows
 from app.db import teams as team_rows
@@ -84,6 +84,7 @@ def _apply_teams(
     for name in changes.teams_released:
         known[name].source = API
     team_rows.save(session, *new, *known.values())
+    team_portals.drop_of_teams(session, list(changes.teams_removed))
 
 
 def _apply_destinations(

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from app.db import destinations as destination_rows
 from app.db import operators as operator_rows
 from app.db import routes as route_rows
+from app.db import team_portals
 from app.db import teams as rows
 from app.db import tokens as token_rows
 from app.db.models import Team
@@ -61,5 +62,6 @@ def remove(session: Session, name: str, *, editor: Editor, now: datetime) -> Tea
         raise StillUsed("team", name, used)
     team.retired_at = now
     rows.save(session, team)
+    team_portals.drop_of_teams(session, [name])
     editor.record(session, "team.removed", name, {}, now=now)
     return team

@@ -9,6 +9,8 @@ from typing import Final
 
 LINK: Final = "wll_"
 SESSION: Final = "wls_"
+TEAM_LINK: Final = "wlt_"
+TEAM_SESSION: Final = "wlp_"
 SECRET_BYTES: Final = 32
 LENGTH: Final = len(LINK) + 43  # base64 of 32 bytes, without padding
 

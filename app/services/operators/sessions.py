@@ -16,6 +16,7 @@ from app.db import operators as rows
 from app.db.engine import Database
 from app.db.models import Operator, OperatorSession
 from app.domain.access import Access
+from app.domain.team_portal import Look
 from app.ids import OPERATOR, new_id, show
 from app.services.operators.secrets import SESSION, digest, has_form, new_secret
 
@@ -40,14 +41,26 @@ class Visitor:
 
 
 @dataclass(frozen=True, slots=True)
+class Portal:
+    """A session of a team's portal. origin: of the pages that may embed it; None for none."""
+
+    team: str
+    look: Look
+    origin: str | None
+    expires_at: datetime
+    is_embedded: bool  # its link is for pages that embed it
+
+
+@dataclass(frozen=True, slots=True)
 class SignedIn:
-    """A session that lives: its id, its operator's name, and the rights."""
+    """A session that lives: its id, its operator's name, and the rights. One of a portal has no operator."""
 
     session_id: UUID
-    operator_id: UUID
+    operator_id: UUID | None
     name: str
-    local: bool  # has a password here
+    local: bool  # nothing is to be ended at the identity provider
     access: Access
+    portal: Portal | None = None
 
 
 def begin(
@@ -58,7 +71,6 @@ def begin(
         operator_sessions.end(session, digest(former))
     operator_sessions.prune(session, now=now, seen_before=now - lives.idle)
     secret = new_secret(SESSION)
-    browser = "".join(character for character in visitor.browser if character.isprintable())
     operator_sessions.add(
         session,
         OperatorSession(
@@ -67,7 +79,7 @@ def begin(
             operator_id=row.id,
             method=method,
             address=visitor.address,
-            browser=browser[:MAX_BROWSER],
+            browser=noted_browser(visitor),
             created_at=now,
             seen_at=now,
             expires_at=now + lives.longest,
@@ -78,6 +90,11 @@ def begin(
     actor, subject = f"operator:{row.name}", show(OPERATOR, row.id)
     audit.record(session, actor=actor, action="operator.signed_in", subject=subject, now=now, detail=detail)
     return secret
+
+
+def noted_browser(visitor: Visitor) -> str:
+    """The browser's User-Agent as a session keeps it."""
+    return "".join(character for character in visitor.browser if character.isprintable())[:MAX_BROWSER]
 
 
 def authenticate(

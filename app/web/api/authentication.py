@@ -17,13 +17,13 @@ from starlette.requests import Request
 from app.db.engine import Database
 from app.domain.access import Access
 from app.services import tokens
-from app.services.operators import sessions
+from app.services.operators import sessions, team_portals
 from app.services.operators.secrets import SESSION as SESSION_PREFIX
-from app.services.operators.secrets import has_form
+from app.services.operators.secrets import TEAM_SESSION, has_form
 from app.services.operators.sessions import Lives, SignedIn
 from app.web.api.pool import CallPool
 from app.web.api.problems import CROSS_SITE, TOO_MANY_UNKNOWN_TOKENS, UNAUTHENTICATED, ApiRefusal
-from app.web.browser_sessions import SAFE_METHODS, SESSION, Browsers
+from app.web.browser_sessions import SAFE_METHODS, Browsers
 from app.web.client_address import client_address
 
 MAX_UNKNOWN: Final = 4  # concurrent lookups of unknown secrets per address
@@ -47,7 +47,7 @@ class Authenticator:
     async def access(self, request: Request) -> Access:
         """The caller's rights. Raises Refusal."""
         header = request.headers.get("authorization")
-        if header is None and self.browsers.read(request, SESSION) is not None:
+        if header is None and self.browsers.session(request) is not None:
             return await self._of_session(request)
         kind, _, secret = (header or "").partition(" ")
         secret = secret.strip()
@@ -69,10 +69,12 @@ class Authenticator:
 
         is_use: a person asks, so that the session is used, and lives on.
         """
-        secret = self.browsers.read(request, SESSION)
-        if secret is None or not has_form(secret, SESSION_PREFIX):
+        _, secret = self.browsers.session(request) or ("", "")
+        of_portal = has_form(secret, TEAM_SESSION)
+        if not of_portal and not has_form(secret, SESSION_PREFIX):
             return None
-        find = partial(sessions.authenticate, self.database, secret, lives=self.lives, now=self.clock(), is_use=is_use)
+        authenticate = team_portals.authenticate if of_portal else sessions.authenticate
+        find = partial(authenticate, self.database, secret, lives=self.lives, now=self.clock(), is_use=is_use)
         found: SignedIn | None = await self._shared_lookup(secret, client_address(request), find)
         return found
 

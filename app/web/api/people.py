@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.db import people as rows
 from app.db.people import PeopleFilters
+from app.db.read import searching
 from app.domain.access import Scope
 from app.domain.people import OwnerKind
 from app.domain.people_files import Format, read
@@ -51,6 +52,8 @@ def list_users(call: Call, query: UserQuery) -> Page[UserRow]:
         email=query.email,
         organization=query.organization,
         removed=query.removed,
+        unconnected=query.unconnected,
+        search=searching.AT_MOST_COMPARED,
     )
     with call.context.database.read() as session:
         return page(rows.listing(session, OwnerKind.USER, filters), query.limit, UserRow)
@@ -101,6 +104,8 @@ def list_organizations(call: Call, query: OrganizationQuery) -> Page[Organizatio
         before=after(ORGANIZATION, query.cursor),
         external_id=query.external_id,
         removed=query.removed,
+        unconnected=query.unconnected,
+        search=searching.AT_MOST_COMPARED,
     )
     with call.context.database.read() as session:
         return page(rows.listing(session, OwnerKind.ORGANIZATION, filters), query.limit, OrganizationRow)

@@ -65,6 +65,7 @@ class OrganizationRecord(OrganizationRow, frozen=True, kw_only=True, forbid_unkn
 class OrganizationQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     external_id: Annotated[str | None, Meta(description="With this id of the application's.")] = None
     removed: Annotated[bool, Meta(description="Those who were removed, instead of those who were not.")] = False
+    unconnected: Annotated[bool, Meta(description="Those to whom no connection belongs.")] = False
 
 
 class UserQuery(OrganizationQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -29,6 +29,7 @@ from app.web.api import (
     repairs,
     settings,
     status,
+    team_portals,
     tokens,
 )
 from app.web.api.endpoint import Endpoint
@@ -56,6 +57,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *reconciliations.ENDPOINTS,
     *people.ENDPOINTS,
     *definitions.ENDPOINTS,
+    *team_portals.ENDPOINTS,
     *destinations.ENDPOINTS,
     *operators.ENDPOINTS,
     *tokens.ENDPOINTS,

@@ -1,6 +1,7 @@
 """The page of the operator's own account."""
 
 from functools import partial
+from uuid import UUID
 
 from starlette.responses import Response
 
@@ -11,6 +12,7 @@ from app.errors import TooManyAttempts
 from app.services.operators import accounts, hashing, links, sessions
 from app.services.operators import sign_in as passwords
 from app.services.operators.sessions import SignedIn
+from app.web.api.problems import FORBIDDEN, ApiRefusal
 from app.web.console.browser_names import browser_name
 from app.web.console.preferences import EVERY, Preferences, keep, preferences_of
 from app.web.console.rendering import see_other
@@ -25,8 +27,12 @@ async def to_console(_context: ConsoleContext, _visit: Visit) -> Response:
 
 
 async def show_account(context: ConsoleContext, visit: Visit) -> Response:
-    """The operator's rights and sessions, and the form for another password."""
-    return await _account(context, visit)
+    """The operator's rights and sessions, and the form for another password; of a portal's visitor what they have."""
+    if visit.portal is None:
+        return await _account(context, visit)
+    ends = f"{visit.portal.expires_at:%Y-%m-%d %H:%M} UTC"
+    told = f"You came by a link to what is the team's: {visit.portal.team}. The session ends at {ends} at the latest."
+    return visit.message("You have no account here", told, status=200)
 
 
 async def change_password(context: ConsoleContext, visit: Visit) -> Response:
@@ -75,8 +81,8 @@ async def _account(context: ConsoleContext, visit: Visit, *, problem: str | None
 
 def _shown(context: ConsoleContext, operator: SignedIn) -> dict[str, object]:
     with context.database.read() as session:
-        row = rows.get(session, operator.operator_id)
-        found = operator_sessions.of_operator(session, operator.operator_id)
+        row = rows.get(session, _id(operator))
+        found = operator_sessions.of_operator(session, _id(operator))
     listed = [
         operator_sessions.shown(each) | {"here": each.id == operator.session_id, "name": browser_name(each.browser)}
         for each in found
@@ -91,7 +97,7 @@ def _change(context: ConsoleContext, visit: Visit, operator: SignedIn, present: 
         return None
     hashed = hashing.hashed(password)
     with context.database.write() as session:
-        row = rows.get(session, operator.operator_id)
+        row = rows.get(session, _id(operator))
         if row is None or row.disabled_at is not None or row.password_hash != stored:
             return None  # changed while it was checked
         links.set_password(session, row, hashed, now=now)
@@ -102,9 +108,17 @@ def _change(context: ConsoleContext, visit: Visit, operator: SignedIn, present: 
 
 def _end_others(context: ConsoleContext, operator: SignedIn) -> None:
     with context.database.write() as session:
-        accounts.end_others(session, operator.operator_id, but=operator.session_id, now=context.clock())
+        accounts.end_others(session, _id(operator), but=operator.session_id, now=context.clock())
 
 
 def _of(visit: Visit) -> SignedIn:
+    """The operator's session. Raises ApiRefusal for a visitor of a portal."""
     assert visit.signed_in is not None  # noqa: S101 - the access table asks for it
+    if visit.signed_in.operator_id is None:
+        raise ApiRefusal(FORBIDDEN, "You came by a link, and have no account here.")
     return visit.signed_in
+
+
+def _id(operator: SignedIn) -> UUID:
+    assert operator.operator_id is not None  # noqa: S101 - `_of` looks at it
+    return operator.operator_id

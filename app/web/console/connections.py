@@ -55,6 +55,7 @@ VIEWS: Final[Sequence[tuple[str, Mapping[str, str]]]] = (
     ("Several of one owner", {"duplicates": "true"}),
     ("Need their end user", {"needs_reconnect": "true"}),
     ("Failing", {"failing": "true"}),
+    ("Gone from Nango", {"status": "deleted"}),
 )
 
 

@@ -249,6 +249,7 @@ def _condition(found: Any) -> str:
 async def show_team(context: ConsoleContext, visit: Visit) -> Response:
     """One team, with the ways to what is its own."""
     found = await ask(context, visit, definitions.get_team, **visit.request.path_params)
+    portal = Button("Portal", f"{TEAMS}/{found.name}/links", "GET /console/teams/{team}/links")
     removal = Button("Remove", f"{TEAMS}/{found.name}/remove", "POST /console/teams/{team}/remove", "danger")
     return await row_page(
         context,
@@ -260,6 +261,7 @@ async def show_team(context: ConsoleContext, visit: Visit) -> Response:
             Button("Routes", link(ROUTES, team=found.name), "GET /console/routes"),
             Button("Destinations", link(DESTINATIONS, team=found.name), "GET /console/destinations"),
             Button("Jobs", link("/console/jobs", team=found.name), "GET /console/jobs"),
+            *((portal,) if found.retired_at is None else ()),
             *((removal,) if found.source != "file" and found.retired_at is None else ()),
         ],
         sections=[

@@ -62,6 +62,9 @@ NOTICES: Final[Mapping[str, Notice]] = {
     "tags_set": Notice("The tags are set at Nango; record and link follow within seconds."),
     "destination_added": Notice("The destination is there; a route feeds it."),
     "token_revoked": Notice("The token has ended."),
+    "link_revoked": Notice("The link is revoked, and {} ended.", "session"),
+    "portal_changed": Notice("The portal is changed."),
+    "session_ended": Notice("The session is ended."),
     "team_added": Notice("The team is added."),
     "team_removed": Notice("The team is removed."),
 }

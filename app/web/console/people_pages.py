@@ -18,10 +18,22 @@ USERS, ORGANIZATIONS = "/console/users", "/console/organizations"
 
 _USER_LIST: Final = List(
     people.list_users,
-    (Filter("external_id", "Id"), Filter("email", "E-mail"), Filter("organization"), Filter("removed")),
+    (
+        Filter("external_id", "Id"),
+        Filter("email", "E-mail"),
+        Filter("organization"),
+        Filter("unconnected"),
+        Filter("removed"),
+    ),
 )
-_ORGANIZATION_LIST: Final = List(people.list_organizations, (Filter("external_id", "Id"), Filter("removed")))
-_VIEWS: Final = (View("All", {}), View("Removed", {"removed": "true"}))
+_ORGANIZATION_LIST: Final = List(
+    people.list_organizations, (Filter("external_id", "Id"), Filter("unconnected"), Filter("removed"))
+)
+_VIEWS: Final = (
+    View("All", {}),
+    View("Without a connection", {"unconnected": "true"}),
+    View("Removed", {"removed": "true"}),
+)
 _USERS: Final = RowsPage(
     "Users",
     "user",

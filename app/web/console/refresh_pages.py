@@ -1,6 +1,6 @@
 """The pages of renewals: the list, one, the forecast, paused integrations, the catalogue; and the acts on them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -115,8 +115,13 @@ _PAST: Final = (
 
 
 async def show_refreshes(context: ConsoleContext, visit: Visit) -> Response:
-    """Planned and past renewals."""
-    return await _ROWS.of_list(context, visit, _LIST)
+    """Planned and past renewals; of those in danger, what lapses first comes first."""
+    in_danger = "deadline_before" in visit.request.query_params
+    return await _ROWS.of_list(context, visit, _LIST, order=_first_to_lapse if in_danger else None)
+
+
+def _first_to_lapse(rows: Sequence[Any]) -> Sequence[Any]:
+    return sorted(rows, key=lambda row: (row.deadline_at is None, row.deadline_at))
 
 
 async def show_refresh(context: ConsoleContext, visit: Visit) -> Response:

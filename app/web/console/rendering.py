@@ -119,7 +119,15 @@ _TEMPLATES.filters.update(
 _TEMPLATES.filters.update(is_moment=is_moment, mark_of=mark_of, short=short, words=words)
 _TEMPLATES.globals.update(link=link, counted=counted, plural=plural, static=static)
 # The values of the frame where no operator is signed in.
-_NO_FRAME: Final = {"visitor": None, "navigation": (), "notice": None, "partial": False, "every": None}
+_NO_FRAME: Final = {
+    "visitor": None,
+    "navigation": (),
+    "notice": None,
+    "partial": False,
+    "every": None,
+    "brand": None,
+    "theme": None,
+}
 
 
 def page(template: str, *, status: int = 200, headers: dict[str, str] | None = None, **values: Any) -> Response:
@@ -143,6 +151,16 @@ def message(
     """A page that says one thing. It leads to the console, or to `action`, a label and a path."""
     values = {"action": ("To the console", "/console"), "groups": None, **values}
     return page("message.html", status=status, headers=headers, title=title, paragraphs=paragraphs, **values)
+
+
+def framed(answer: Response, origin: str | None) -> Response:
+    """The answer, which pages of this origin may embed; without one none may."""
+    policy = answer.headers.get("content-security-policy")
+    if origin is not None and policy is not None:
+        answer.headers["content-security-policy"] = policy.replace(
+            "frame-ancestors 'none'", f"frame-ancestors {origin}"
+        )
+    return answer
 
 
 def see_other(path: str) -> Response:

@@ -19,7 +19,7 @@ from app.domain.access import Access, GroupRights
 from app.errors import WaylinkError
 from app.openid.provider import Provider
 from app.outage_causes import of_database
-from app.services.operators.sessions import Lives, SignedIn, Visitor
+from app.services.operators.sessions import Lives, Portal, SignedIn, Visitor
 from app.services.status.installation import Installation
 from app.telemetry import get_logger
 from app.web.access_table import PAGES, Needs
@@ -34,7 +34,7 @@ from app.web.client_address import client_address
 from app.web.console import notices
 from app.web.console.navigation import entries, may
 from app.web.console.preferences import EVERY, preferences_of
-from app.web.console.rendering import message, page, see_other, unless_known
+from app.web.console.rendering import framed, message, page, see_other, unless_known
 from app.web.hosts import host_of
 
 FORM_LIMIT: Final = 8 * 1024  # bytes
@@ -44,6 +44,7 @@ SCRIPTED: Final = "hx-request"  # a header of requests by scripts, which no redi
 RENEWAL: Final = "waylink-renewal"  # a header of those that a timer sends
 MAX_OWN: Final = 4  # sign-ins of one address at the same time
 HASHING_THREADS: Final = 2  # each takes 64 MiB
+THEMES: Final = "/console/theme"  # style sheets of teams' portals
 
 log = get_logger(__name__)
 Read = TypeVar("Read")
@@ -127,6 +128,11 @@ class Visit:
         return Visitor(client_address(self.request), self.request.headers.get("user-agent", ""))
 
     @property
+    def portal(self) -> Portal | None:
+        """The team's portal that the visitor has opened by a link; None for operators and strangers."""
+        return self.signed_in.portal if self.signed_in is not None else None
+
+    @property
     def access(self) -> Access:
         """The rights of the operator; of pages that need some."""
         assert self.signed_in is not None  # noqa: S101 - the access table asks for it
@@ -150,13 +156,17 @@ class Visit:
     ) -> Response:
         """A page with the navigation, and with the notice of the act that led to it; its content alone for a script,
         and not even that for a renewal that would change nothing."""
-        made = page(template, status=status, headers=headers, **self.frame, **values)
+        made = self.framed(page(template, status=status, headers=headers, **self.frame, **values))
         is_whole = status != 200 or not self.is_renewal
         return made if is_whole else unless_known(made, self.request.headers.get("if-none-match"))
 
     def message(self, title: str, *paragraphs: str, status: int, **values: Any) -> Response:
         """A page with the navigation that says one thing."""
-        return message(title, *paragraphs, status=status, **self.frame, **values)
+        return self.framed(message(title, *paragraphs, status=status, **self.frame, **values))
+
+    def framed(self, answer: Response) -> Response:
+        """The answer, which a page may embed where the visitor's portal allows that."""
+        return answer if self.portal is None else framed(answer, self.portal.origin)
 
     @property
     def frame(self) -> dict[str, Any]:
@@ -174,7 +184,16 @@ class Visit:
             "navigation": entries(self.access, self.request.url.path),
             "notice": notices.text_of(self.request.query_params.get(notices.PARAMETER)),
             "may": self.may,
+            **self._look,
         }
+
+    @property
+    def _look(self) -> dict[str, Any]:
+        """The values of the frame that a team's portal has of its own."""
+        if self.portal is None:
+            return {}
+        theme = f"{THEMES}/{self.portal.team}.css" if self.portal.look.color else None
+        return {"brand": self.portal.look.title, "theme": theme}
 
     async def form(self, limit: int = FORM_LIMIT) -> dict[str, str]:
         """The fields of a form of `limit` bytes at most; of repeated ones the first. Raises Refusal, FormNotRead."""

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from app.domain.passwords import wrong_password
 from app.errors import TooManyAttempts
-from app.services.operators import hashing, links, sessions
+from app.services.operators import hashing, links, sessions, team_portals
 from app.services.operators import sign_in as passwords
 from app.telemetry import SIGN_INS, get_logger
 from app.web.browser_sessions import SESSION
@@ -60,7 +60,7 @@ async def sign_in(context: ConsoleContext, visit: Visit) -> Response:
 
 async def sign_out(context: ConsoleContext, visit: Visit) -> Response:
     """End the browser's session. Where the operator came from the provider, show the way to sign out there, too."""
-    secret = context.browsers.read(visit.request, SESSION)
+    cookie, secret = context.browsers.session(visit.request) or (SESSION, None)
     if secret is not None:
         await context.rows.run(partial(_end, context, secret))
     elsewhere = None
@@ -68,8 +68,8 @@ async def sign_out(context: ConsoleContext, visit: Visit) -> Response:
         back_to = f"{context.browsers.origin(visit.request)}/console/sign-in"
         elsewhere = await context.provider_calls.run(partial(context.provider.sign_out_url, back_to=back_to))
     name = context.provider.name if context.provider else ""
-    answer = page("signed_out.html", elsewhere=elsewhere, provider=name)
-    context.browsers.clear(visit.request, answer, SESSION)
+    answer = visit.framed(page("signed_out.html", elsewhere=elsewhere, provider=name))
+    context.browsers.clear(visit.request, answer, cookie)
     return answer
 
 
@@ -97,12 +97,14 @@ async def welcome(context: ConsoleContext, visit: Visit) -> Response:
     return _spent() if begun_with is None else begun(context, visit, begun_with, method="link", onward=START)
 
 
-def begun(context: ConsoleContext, visit: Visit, secret: str, *, method: str, onward: str) -> Response:
+def begun(
+    context: ConsoleContext, visit: Visit, secret: str, *, method: str, onward: str, cookie: str = SESSION
+) -> Response:
     """The answer that gives the browser its session, and leads on."""
     SIGN_INS.labels(method, "signed_in").inc()
     answer = see_other(onward)
     seconds = int(context.lives.longest.total_seconds())
-    context.browsers.write(visit.request, answer, SESSION, secret, seconds=seconds)
+    context.browsers.write(visit.request, answer, cookie, secret, seconds=seconds)
     return answer
 
 
@@ -169,3 +171,4 @@ def _use(context: ConsoleContext, visit: Visit, secret: str, hashed: str) -> str
 def _end(context: ConsoleContext, secret: str) -> None:
     with context.database.write() as session:
         sessions.end(session, secret, now=context.clock())
+        team_portals.end(session, secret, now=context.clock())

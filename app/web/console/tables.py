@@ -69,10 +69,18 @@ class RowsPage:
     buttons: Sequence[Button] = ()
     views: Sequence[View] = ()
 
-    async def of_list(self, context: ConsoleContext, visit: Visit, listed: List) -> Response:
-        """The rows of a list of the API, with its filters and further pages."""
+    async def of_list(
+        self,
+        context: ConsoleContext,
+        visit: Visit,
+        listed: List,
+        *,
+        order: Callable[[Sequence[Any]], Sequence[Any]] | None = None,
+    ) -> Response:
+        """The rows of a list of the API, with its filters and further pages. order: of the rows on one page."""
         found = await listed.read(context, visit)
-        return self._page(visit, found, found.rows, status=found.status)
+        rows = found.rows if order is None else order(found.rows)
+        return self._page(visit, found, rows, status=found.status)
 
     def of_rows(self, visit: Visit, rows: Sequence[Any], *, sections: Sequence[Section] = ()) -> Response:
         """All rows there are."""

@@ -22,7 +22,7 @@ from app.clock import utc_now
 from app.db.engine import connect
 from app.db.models import Connection
 from app.errors import ConfigurationError, refuse
-from app.ids import BULK_RUN, CONNECTION, EVENT, JOB, RECONCILIATION, SECRET, new_id, show
+from app.ids import BULK_RUN, CONNECTION, EVENT, JOB, RECONCILIATION, SECRET, SESSION, TEAM_LINK, new_id, show
 from tests.integration.cli.test_cli import Command
 from workers.__main__ import run
 
@@ -113,8 +113,8 @@ DEFINING = OPENING | FILES | DESTINATION
 ASKING = TELLING | FILES | PROD  # Nango, of one environment
 SERVING = ASKING | OTHER | SEALING | DIRECTORY | PORT | {"a period is wrong"}
 
-KINDS = (BULK_RUN, CONNECTION, EVENT, JOB, RECONCILIATION, SECRET)
-BLK, CON, EVT, JOB_ID, REC, SEC = (show(kind, new_id()) for kind in KINDS)
+KINDS = (BULK_RUN, CONNECTION, EVENT, JOB, RECONCILIATION, SECRET, SESSION, TEAM_LINK)
+BLK, CON, EVT, JOB_ID, REC, SEC, SES, TLK = (show(kind, new_id()) for kind in KINDS)
 PATTERN = '{"type": ["connection.created"]}'
 FACTS = ("--destination", "hook", "--job", "crm.do", "--pattern", PATTERN)
 
@@ -217,6 +217,12 @@ COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "teams": (("--removed",), LISTING),
     "teams add": (("No",), LISTING),
     "teams remove": (("absent",), LISTING),
+    "teams end-session": (("absent", SES), LISTING),
+    "teams link": (("absent",), LISTING | PORT),
+    "teams links": (("absent",), LISTING),
+    "teams portal": (("absent",), LISTING),
+    "teams revoke-link": (("absent", TLK), LISTING),
+    "teams sessions": (("absent",), LISTING),
     "notify": ((), DATABASE | FILES),
     "notify test": ((), DATABASE | FILES),
     "operator add": (("No", "--role", "viewer"), LISTING | PORT),

@@ -19,7 +19,7 @@ ROLES = {"viewer": (Role.VIEWER, None), "operator": (Role.OPERATOR, None), "team
 
 @dataclass
 class Console:
-    """A running web server, and a browser in which an operator of each role is signed in."""
+    """A running web server, and a browser for each role, signed in, and for a visitor of the portal of crm."""
 
     api: ApiClient
     browsers: dict[str, httpx.Client] = field(default_factory=dict)
@@ -54,6 +54,8 @@ def open_console(*, database_url: str, broker_url: str, folder, **variables: str
             link = visitors.add(api.database, name, role, team=team)
             assert visitors.welcome(browser, link).status_code == 303
             console.browsers[name] = browser
+        console.browsers["portal"] = stack.enter_context(visitors.browser(api.web))
+        assert console.browsers["portal"].post(visitors.portal(api.database)).status_code == 303
         yield console
 
 

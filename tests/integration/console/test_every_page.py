@@ -15,11 +15,17 @@ from app.services.definitions import config_sync
 from app.services.definitions.config_plan import DestinationDefinition
 from app.web.access_table import PAGES
 from tests.console_walk import kind_of, walked, words_of
-from tests.integration.status.rows import a_connection, a_job, add, an_event, report_running
+from tests.integration.status.rows import a_connection, a_job, add, an_event, destination, report_running
 
 SECRET = "ghp_" + new_id().hex + "aB3d"
 # Pages that no link of a page leads to: of sign-in, and those that need a page of the API's group.
-APART = {"/console/sign-in", "/console/sign-in/oidc", "/console/sign-in/oidc/callback", "/console/welcome/{secret}"}
+APART = {
+    "/console/sign-in",
+    "/console/sign-in/oidc",
+    "/console/sign-in/oidc/callback",
+    "/console/theme/{team}.css",
+    "/console/welcome/{secret}",
+}
 
 ASKING_NANGO = {"/console/connections/{con_id}/metadata"}  # which this installation has no API key for
 
@@ -52,12 +58,15 @@ def rows(console) -> None:
     gone = {"state": "discarded", "finished_at": now, "fault": "team", "problem": "answered 500", "attempts": 1}
     job = a_job(now, events[1].id, route="contacts", **gone)
     attempt = Attempt(job_id=job.id, number=1, started_at=now, latency_ms=9.0, outcome="discarded", status=500)
+    theirs = an_event(now, document={"type": "nango.forward", "note": "of zeta"}, **facts)
+    of_zeta = a_job(now, theirs.id, team="zeta", destination="zeta-jobs", route="zeta-route", name="zeta.do", **gone)
+    add(console.database, destination("zeta", "zeta-jobs"))
     failed = an_event(now, state="failed", failure="error", problem="it broke", processed_at=now)
-    add(console.database, connection, *events, job, attempt, failed)
+    add(console.database, connection, *events, job, attempt, theirs, of_zeta, failed)
     report_running(console.database)
 
 
-@pytest.fixture(scope="module", params=["operator", "viewer", "team"])
+@pytest.fixture(scope="module", params=["operator", "viewer", "team", "portal"])
 def pages(request, console, rows):
     return request.param, walked(console.browsers[request.param])
 
@@ -71,6 +80,12 @@ def test_every_link_leads_to_a_page(pages):
         listed = {"/console/events/{event_id}", "/console/events/{event_id}/replay", "/console/jobs/{job_id}"}
         without = {path for operation in PAGES if (path := operation.removeprefix("GET ")) == operation[4:] != "/"}
         assert listed | {path for path in without if "{" not in path} - APART <= reached | {"/console/sign-out"}
+
+
+def test_the_pages_of_a_team_name_no_other(pages):
+    who, answers = pages
+    named = [path for path, answer in answers.items() if "zeta" in words_of(answer)]
+    assert (named == []) is (who in {"team", "portal"}), (who, named)
 
 
 def test_no_page_shows_what_may_be_a_credential(pages):

@@ -45,6 +45,8 @@ def test_no_page_shows_a_secret(console):
     user = api("POST", "/users", json={"external_id": "usr_1"}).json()["id"]
     organization = api("POST", "/organizations", json={"external_id": "org_1"}).json()["id"]
     link = api("POST", "/operators/viewer/link").json()["path"]
+    portal = api("POST", "/teams/crm/links", json={"note": "Ada"}).json()
+    opened = console.browsers["portal"].cookies["waylink-session"]
     body = b'{"from":"slack","type":"forward","payload":{"access_token":"' + TOKEN.encode() + b'"}}'
     event = an_event(now, state="processed", type="connection.created", body=body)
     job = a_job(now, event.id, team="crm", destination="jobs", state="discarded", finished_at=now, fault="team")
@@ -65,8 +67,21 @@ def test_no_page_shows_a_secret(console):
         "integration": "x",
         "group": "connections",
         "token": api.json("/tokens/viewer")["id"],
+        "blk_id": "blk_" + "0" * 32,
+        "link_id": portal["id"],
+        "session_id": api.json("/teams/crm/sessions")["data"][0]["id"],
     }
-    secrets = {API_KEY, SIGNING_KEY, BROKER, TOKEN, secret, link.rpartition("/")[2], *api.secrets.values()}
+    secrets = {
+        API_KEY,
+        SIGNING_KEY,
+        BROKER,
+        TOKEN,
+        secret,
+        link.rpartition("/")[2],
+        portal["path"].rpartition("/")[2],
+        opened,
+        *api.secrets.values(),
+    }
     shown, found = 0, []
     for operation in PAGES:
         method, _, path = operation.partition(" ")

@@ -27,6 +27,7 @@ CALLERS = {
     "an operator who reads credentials": Rights(Role.OPERATOR, credentials=True).access("keeper"),
     "a viewer who reads credentials": Rights(Role.VIEWER, credentials=True).access("reader"),
     "an operator of a team": Rights(Role.TEAM, "crm").access("crm-operator"),
+    "a visitor of a portal": Rights(Role.TEAM, "crm").access("portal"),
 }
 SESSIONS = {
     "a viewer": Rights(Role.VIEWER),
@@ -34,6 +35,7 @@ SESSIONS = {
     "an operator who reads credentials": Rights(Role.OPERATOR, credentials=True),
     "a viewer who reads credentials": Rights(Role.VIEWER, credentials=True),
     "an operator of a team": Rights(Role.TEAM, "crm"),
+    "a visitor of a portal": None,
 }
 
 
@@ -44,9 +46,12 @@ class Callers:
         self.api, self.nobody = api, stack.enter_context(visitors.browser(api.web))
         self.clients = {}
         for name, access in CALLERS.items():
-            if name in SESSIONS:
+            if name in SESSIONS and (rights := SESSIONS[name]) is None:
                 client = stack.enter_context(visitors.browser(api.web))
-                rights, number = SESSIONS[name], len(self.clients)
+                assert client.post(visitors.portal(api.database)).status_code == 303
+            elif name in SESSIONS:
+                client = stack.enter_context(visitors.browser(api.web))
+                number = len(self.clients)
                 link = visitors.add(
                     api.database, f"o{number}", rights.role, team=rights.team, credentials=rights.credentials
                 )
@@ -168,10 +173,12 @@ def of_others(callers) -> dict[str, str]:
         "event_id": show(EVENT, event.id),
         "job_id": show(JOB, job.id),
         "secret_id": "sec_" + "0" * 32,
+        "link_id": "tlk_" + "0" * 32,
+        "session_id": "ses_" + "0" * 32,
     }
 
 
-@pytest.mark.parametrize("name", ["a token of a team", "a reading token of a team", "an operator of a team"])
+@pytest.mark.parametrize("name", [name for name, access in CALLERS.items() if access.team is not None])
 def test_a_team_reaches_nothing_of_another(callers, of_others, name):
     client, wrong = callers.clients[name], []
     for operation, needs in API.items():

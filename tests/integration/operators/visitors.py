@@ -8,7 +8,8 @@ import httpx
 
 from app.db.engine import Database
 from app.domain.access import Rights, Role
-from app.services.operators import accounts, links
+from app.services.operators import accounts, links, team_portals
+from app.services.operators.team_portals import NewLink
 from tests.integration.web.web_server import WebServer
 from tests.waiting import PATIENCE
 
@@ -22,6 +23,12 @@ def add(database: Database, name: str = "ada", role: Role = Role.OPERATOR, *, te
     with database.write() as session:
         row = accounts.add(session, name, Rights(role, team, credentials), actor="cli:test", now=now)
         return f"{links.PATH}/{links.issue(session, row, actor='cli:test', now=now)}"
+
+
+def portal(database: Database, team: str = "crm") -> str:
+    """Make a link to a team's portal. Returns its path."""
+    with database.write() as session:
+        return team_portals.issue(session, team, NewLink(), actor="cli:test", now=datetime.now(UTC)).path
 
 
 @contextmanager
