@@ -98,6 +98,7 @@ class Page(HTMLParser):
             texts.append(data)
 
     def handle_endtag(self, tag: str) -> None:
+        self._is_content = self._is_content and tag != "main"  # behind it is the dialog that each page has
         if tag not in {"a", "button", "option"} or not self._open:
             return
         kind, target, texts = self._open.pop()
