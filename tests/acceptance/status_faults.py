@@ -268,18 +268,18 @@ def installed(folder: Path) -> Iterator[Installation]:
 
 
 def is_well(at: Watched) -> None:
-    """Wait until nothing at all is red."""
-
-    def red_is() -> dict[str, str]:
-        found["red"] = at.said_by_api()
-        return found["red"]
-
+    """Wait until nothing at all is red, by the API and then by the command."""
     found: dict[str, dict[str, str]] = {}
-    try:
-        until("nothing is red", lambda: not red_is(), every=EVERY, seconds=WITHIN)
-    except AssertionError as late:
-        raise AssertionError(f"{late}; red is {found['red']}") from None
-    assert not at.said_by_command()
+    for who, look in (("the API", at.said_by_api), ("the command", at.said_by_command)):
+
+        def is_green(who: str = who, look: Callable[[], dict[str, str]] = look) -> bool:
+            found[who] = look()
+            return not found[who]
+
+        try:
+            until(f"nothing is red by {who}", is_green, every=EVERY, seconds=WITHIN)
+        except AssertionError as late:
+            raise AssertionError(f"{late}; red is {found[who]}") from None
 
 
 @contextlib.contextmanager
