@@ -9,7 +9,9 @@ from starlette.routing import Mount, Route
 
 from app.clock import utc_now
 from app.domain.access import Access, Rights, Role, Scope
-from app.ids import EVENT, JOB, show
+from app.domain.bulk_runs import BulkAct
+from app.ids import BULK_RUN, EVENT, JOB, show
+from app.services.bulk_runs.run_requests import RunWanted, open_run
 from app.web.access_table import API, OTHERS, PAGES, Needs
 from tests.integration.api.api_client import PREFIX, ApiClient, issue, open_api
 from tests.integration.cli.test_status import a_job, add, an_event
@@ -144,7 +146,7 @@ def test_metrics_and_the_document_are_for_callers(callers):
 
 @pytest.fixture(scope="module")
 def of_others(callers) -> dict[str, str]:
-    """A team of others with a route, a destination, an event and a job; their ids by parameter."""
+    """A team of others with a route, a destination, an event, a job and a bulk run; their ids by parameter."""
     operator = callers.clients["an operator"]
     for path, body in (
         ("/teams", {"name": "erp"}),
@@ -166,12 +168,16 @@ def of_others(callers) -> dict[str, str]:
     event = an_event(now, state="processed", type="connection.created")
     job = a_job(now, event.id, team="erp", destination="jobs", state="discarded", finished_at=now, fault="team")
     add(callers.api.database, event, job)
+    wanted = RunWanted(act=BulkAct.RETRY_JOBS, chosen="{}", shown={}, counted=1, actor="test", team="erp")
+    with callers.api.database.write() as session:
+        run = open_run(session, wanted, now=now)
     return {
         "team": "erp",
         "destination": "jobs",
         "route": "all",
         "event_id": show(EVENT, event.id),
         "job_id": show(JOB, job.id),
+        "blk_id": show(BULK_RUN, run.id),
         "secret_id": "sec_" + "0" * 32,
         "link_id": "tlk_" + "0" * 32,
         "session_id": "ses_" + "0" * 32,
