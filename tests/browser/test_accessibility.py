@@ -90,6 +90,9 @@ def test_axe_finds_nothing_where_something_is_open(chromium, installed: Installa
         visitor.fill(reason=" ")
         visitor.press("Retry 2 jobs")
         page.get_by_role("alert").wait_for()
+        assert page.evaluate("document.activeElement.getAttribute('role')") == "alert", (
+            "what was not done is read first"
+        )
         found["refused"] = both_schemes(visitor)
     wrong = {path: each for path, each in found.items() if each}
     assert not wrong, json.dumps(wrong, indent=1)
