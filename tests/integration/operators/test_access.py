@@ -179,7 +179,6 @@ def of_others(callers) -> dict[str, str]:
         "job_id": show(JOB, job.id),
         "blk_id": show(BULK_RUN, run.id),
         "secret_id": "sec_" + "0" * 32,
-        "blk_id": "blk_" + "0" * 32,
         "link_id": "tlk_" + "0" * 32,
         "session_id": "ses_" + "0" * 32,
     }
