@@ -28,6 +28,7 @@ SESSION: Final = "ses"
 TEAM_LINK: Final = "tlk"
 RECONCILIATION: Final = "rec"
 BULK_RUN: Final = "blk"
+VIEW: Final = "viw"
 
 
 def new_id() -> UUID:

@@ -193,6 +193,14 @@ PAGES: Final[Mapping[str, Needs]] = {
     "GET /console/portal/{secret}": _OPEN,  # the secret is the right
     "POST /console/portal/{secret}": _OPEN,
     "GET /console/theme/{team}.css": _READ_OWN,
+    "GET /console/views": _READ_OWN,
+    "GET /console/views/-/add": _READ_OWN,
+    "POST /console/views/-/add": _READ_OWN,  # the operator's own
+    "GET /console/views/{view_id}": _READ_OWN,
+    "GET /console/views/{view_id}/change": _READ_OWN,
+    "POST /console/views/{view_id}/change": _READ_OWN,
+    "GET /console/views/{view_id}/remove": _READ_OWN,
+    "POST /console/views/{view_id}/remove": _READ_OWN,
     "POST /console/sign-out": _OPEN,  # ends the session of the browser, if there is one
     "GET /console/sign-in": _OPEN,
     "POST /console/sign-in": _OPEN,
@@ -250,6 +258,7 @@ API: Final[Mapping[str, Needs]] = {
     "GET /events": _READ_OWN,
     "POST /events/replay": _CHANGE,
     "POST /events/retry": _CHANGE,
+    "GET /events/suggestions": _READ_OWN,
     "GET /events/{event_id}": _READ_OWN,
     "GET /events/{event_id}/explain": _READ_OWN,
     "POST /events/{event_id}/replay": _CHANGE,
@@ -334,4 +343,9 @@ API: Final[Mapping[str, Needs]] = {
     "DELETE /users/{user_id}": _CHANGE,
     "GET /users/{user_id}": _READ,
     "PATCH /users/{user_id}": _CHANGE,
+    "GET /views": _READ_OWN,
+    "POST /views": _READ_OWN,  # the caller's own
+    "DELETE /views/{view_id}": _READ_OWN,
+    "GET /views/{view_id}": _READ_OWN,
+    "PATCH /views/{view_id}": _READ_OWN,
 }

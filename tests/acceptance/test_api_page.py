@@ -47,6 +47,7 @@ ANSWERS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "LINK": ("GET $API/teams/crm/links", lambda answer: answer["data"][0]["id"]),
     "EVENT": ("GET $API/events", lambda answer: answer["data"][0]["id"]),
     "RUN": ("GET $API/bulk-runs", lambda answer: answer["data"][0]["id"]),
+    "VIEW": ("POST $API/views", lambda answer: answer["id"]),
     "RECONCILIATION": ("POST $API/reconciliations", lambda answer: answer["id"]),
 }
 

@@ -145,6 +145,26 @@ class SignInAttempt(Base):
     next_at: Mapped[datetime]
 
 
+class SavedView(Base):
+    """A list with its filters, by a name. `actor` saved it, and is the only one to see it unless it is shared."""
+
+    __tablename__ = "saved_views"
+    __table_args__ = (
+        CheckConstraint("page IN ('events', 'jobs')", name="page"),
+        Index("ix_saved_views_actor", "actor"),
+        partial("ix_saved_views_shared", "id", where="shared"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    actor: Mapped[str]
+    page: Mapped[str]  # the list
+    name: Mapped[str]
+    query: Mapped[str]  # of its URL
+    shared: Mapped[bool]
+    created_at: Mapped[datetime]
+    changed_at: Mapped[datetime | None]
+
+
 class IdempotentCall(Base):
     """A call of the API that was made with an idempotency key, kept for a day."""
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.db import audit, operator_sessions, teams
+from app.db import audit, operator_sessions, saved_views, teams
 from app.db import operators as rows
 from app.db.models import Operator
 from app.db.operators import Identity
@@ -92,8 +92,12 @@ def enable(session: Session, row: Operator, *, actor: str, now: datetime) -> Non
 
 
 def remove(session: Session, row: Operator, *, actor: str, now: datetime, yes: bool) -> None:
-    """Delete an operator with links and sessions; the audit keeps the name. Raises Conflict."""
+    """Delete an operator with links, sessions and views that are not shared; the audit keeps the name.
+
+    Raises Conflict.
+    """
     _keep_one(session, row, yes=yes)
+    saved_views.remove_unshared(session, rows.rights_of(row).access(row.name).actor)
     _record(session, row, "removed", actor=actor, now=now)
     rows.remove(session, row.id)
 

@@ -10,17 +10,20 @@ from starlette.responses import Response
 from app.domain.acknowledging import AckKind
 from app.domain.difference import Difference, difference
 from app.domain.masking import masked_at, masked_body, masked_document
-from app.domain.search import PARAMETER
+from app.domain.search import MAX_LENGTH, PARAMETER
 from app.errors import Conflict, NotFound
 from app.web.api import dry_runs, records
 from app.web.api.dry_runs import ConditionRow, EventExplanation, ExplainQuery
 from app.web.api.endpoint import Call
+from app.web.api.searches import suggest_searches
 from app.web.api.shapes import EventRecord, JobRecord
 from app.web.api.status import AcknowledgementWanted, acknowledge
 from app.web.console import notices
+from app.web.console.calling import ask
 from app.web.console.jobs import FOR_TIME
 from app.web.console.lists import Filter, List
 from app.web.console.rendering import link, see_other
+from app.web.console.saved_view_pages import views_of
 from app.web.console.serving import ConsoleContext, Visit
 from app.web.console.stages import bars, stages
 
@@ -60,9 +63,12 @@ class FoundEvent:
 
 
 async def show_events(context: ConsoleContext, visit: Visit) -> Response:
-    """Events, newest first."""
+    """Events, newest first, with terms that the search can be completed by."""
     found = await LIST.read(context, visit)
-    return visit.page("events.html", status=found.status, list=found)
+    typed = found.query.get(PARAMETER, "")[:MAX_LENGTH]
+    suggested = await ask(context, visit, suggest_searches, query={PARAMETER: f"{typed} ".lstrip()[:MAX_LENGTH]})
+    views = await views_of(context, visit, "events", found)
+    return visit.page("events.html", status=found.status, list=found, suggestions=suggested.data, views=views)
 
 
 async def show_event(context: ConsoleContext, visit: Visit) -> Response:

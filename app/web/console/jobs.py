@@ -17,6 +17,7 @@ from app.web.api.status import AcknowledgementWanted
 from app.web.console import notices
 from app.web.console.lists import Filter, List
 from app.web.console.rendering import link, see_other
+from app.web.console.saved_view_pages import views_of
 from app.web.console.serving import ConsoleContext, Visit
 
 PATH: Final = "/console/jobs"
@@ -47,7 +48,8 @@ _ACTS: Final = {
 async def show_jobs(context: ConsoleContext, visit: Visit) -> Response:
     """Jobs, newest first."""
     found = await LIST.read(context, visit)
-    return visit.page("jobs.html", status=found.status, list=found, states=list(JobState))
+    views = await views_of(context, visit, "jobs", found)
+    return visit.page("jobs.html", status=found.status, list=found, states=list(JobState), views=views)
 
 
 async def show_job(context: ConsoleContext, visit: Visit) -> Response:

@@ -25,6 +25,7 @@ _PAGES: Final = {
     "opr": "/console/operators",
     "tok": "/console/tokens",
     "blk": "/console/bulk-runs",
+    "viw": "/console/views",
 }
 
 

@@ -25,7 +25,7 @@ TEXTS = {
     "refreshes.keeps": "token", "refresh_pauses.cause": "operator", "acknowledgements.kind": "jobs",
     "bulk_runs.state": "done", "bulk_runs.act": "jobs.retry",
     "processes.kind": "web", "operators.role": "team", "operators.issuer": None, "operators.subject": None,
-    "canary.id": 1, "figure_totals.id": 1,
+    "canary.id": 1, "figure_totals.id": 1, "saved_views.page": "events",
     "differences.type": "connection.created", "routes.until_set": None, "routes.source": "api",
     "destinations.source": "api", "teams.source": "api", "teams.retired_at": None, "destinations.retired_at": None,
     "users.removed_at": None, "organizations.removed_at": None, "api_tokens.revoked_at": None,

@@ -55,6 +55,7 @@ VALUES: dict[str, Any] = {
     "acknowledgements.kind": "jobs",
     "bulk_runs.state": "done",
     "operators.role": "team",
+    "saved_views.page": "events",
     "operators.credentials": False,
     "operators.password_hash": None,
 }

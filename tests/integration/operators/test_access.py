@@ -171,6 +171,8 @@ def of_others(callers) -> dict[str, str]:
     wanted = RunWanted(act=BulkAct.RETRY_JOBS, chosen="{}", shown={}, counted=1, actor="test", team="erp")
     with callers.api.database.write() as session:
         run = open_run(session, wanted, now=now)
+    view = operator.post(f"{PREFIX}/views", json={"page": "jobs", "name": "x", "query": "team=erp", "shared": True})
+    assert view.status_code == 201, view.text
     return {
         "team": "erp",
         "destination": "jobs",
@@ -180,6 +182,7 @@ def of_others(callers) -> dict[str, str]:
         "blk_id": show(BULK_RUN, run.id),
         "secret_id": "sec_" + "0" * 32,
         "link_id": "tlk_" + "0" * 32,
+        "view_id": view.json()["id"],
         "session_id": "ses_" + "0" * 32,
     }
 
