@@ -29,7 +29,7 @@ from app.db.bounded_connection import BoundedConnection
 
 POLL_SECONDS: Final = 0.5
 
-UUIDS, TEXTS, BYTES, TIMES = 2950, 25, 17, 1184  # PostgreSQL's type numbers, for arrays
+UUIDS, TEXTS, BYTES, TIMES, SMALL_INTEGERS = 2950, 25, 17, 1184, 21  # PostgreSQL's type numbers, for arrays
 _BINARY: Final = 1
 _HEAD: Final = struct.Struct("!iiIii")  # dimensions, whether there are nulls, type, length, first index
 _EMPTY: Final = struct.Struct("!iiI")  # without a dimension, there is no length

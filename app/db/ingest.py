@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from app.db.async_statements import (
     BYTES,
+    SMALL_INTEGERS,
     TEXTS,
     TIMES,
     UUIDS,
@@ -41,7 +42,8 @@ NO_PROCESS: Final = UUID(int=0)  # in place of an unknown web process
 class NewDelivery(NamedTuple):
     """A verified delivery to store. event_id: its own id, which becomes the event's if it is new.
 
-    taken_by: the web process that received it. traceparent: the trace that it belongs to.
+    taken_by: the web process that received it. traceparent: the trace that it belongs to. signing_key: the number of
+    the key that verified it, in the order of the environment's live keys.
     """
 
     event_id: UUID
@@ -51,6 +53,7 @@ class NewDelivery(NamedTuple):
     received_at: datetime
     taken_by: UUID = NO_PROCESS
     traceparent: str | None = None
+    signing_key: int = 1
 
 
 class KnownEvent(NamedTuple):
@@ -83,8 +86,8 @@ _SEEN_AGAIN: Final = f"""
 
 _POSTGRESQL_STORE: Final = f"""
 WITH input AS (
-  SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::timestamptz[], $5::bytea[], $8::text[])
-  AS input (id, environment, fingerprint, received_at, body, traceparent)
+  SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::timestamptz[], $5::bytea[], $8::text[], $9::int2[])
+  AS input (id, environment, fingerprint, received_at, body, traceparent, signing_key)
 ), seen AS (
   INSERT INTO deliveries (environment, fingerprint, event_id, first_at, taken_by)
   SELECT environment, fingerprint, id, received_at, $7::uuid FROM input
@@ -94,9 +97,10 @@ WITH input AS (
     taken_by = CASE WHEN deliveries.first_at > $6::timestamptz THEN deliveries.taken_by ELSE excluded.taken_by END
   RETURNING environment, fingerprint, event_id, taken_by
 ), stored AS (
-  INSERT INTO events (id, environment, received_at, last_seen_at, next_at, body, traceparent,
+  INSERT INTO events (id, environment, received_at, last_seen_at, next_at, body, traceparent, signing_key,
                       origin, state, duplicates, attempts, looks)
-  SELECT input.id, input.environment, received_at, received_at, received_at, body, nullif(traceparent, ''), {_NEW_EVENT}
+  SELECT input.id, input.environment, received_at, received_at, received_at, body, nullif(traceparent, ''),
+         coalesce(signing_key, 1), {_NEW_EVENT}
   FROM input JOIN seen ON seen.event_id = input.id
   ON CONFLICT (id) DO NOTHING
 )
@@ -133,7 +137,7 @@ ON CONFLICT (environment, fingerprint)
 DO UPDATE SET event_id = excluded.event_id, first_at = excluded.first_at, taken_by = excluded.taken_by
 """
 _SQLITE_STORED: Final = """
-INSERT INTO events (id, environment, received_at, last_seen_at, next_at, body, traceparent,
+INSERT INTO events (id, environment, received_at, last_seen_at, next_at, body, traceparent, signing_key,
                     origin, state, duplicates, attempts, looks) VALUES {rows}
 ON CONFLICT (id) DO NOTHING
 """
@@ -182,7 +186,7 @@ class PostgresStore:
 
         cutoff: a window is open if its first delivery is newer. Raises psycopg.Error.
         """
-        ids, environments, fingerprints, bodies, times, takers, traces = zip(
+        ids, environments, fingerprints, bodies, times, takers, traces, keys = zip(
             *sorted(deliveries, key=_sorted_key), strict=True
         )
         answer = await self._store.run(
@@ -194,6 +198,7 @@ class PostgresStore:
             moment(cutoff),
             takers[0].bytes,
             _texts(traces),
+            _numbers(keys),
         )
         return {
             (environment.decode(), fingerprint): KnownEvent(UUID(bytes=event_id), UUID(bytes=taken_by))
@@ -235,6 +240,11 @@ def _texts(values: Sequence[str | None]) -> bytes:
     return array(TEXTS, [(value or "").encode() for value in values] if any(values) else [])
 
 
+def _numbers(keys: Sequence[int]) -> bytes:
+    """An array of the keys' numbers. Where all are 1, as nearly always, an empty one: `unnest` fills it with nulls."""
+    return array(SMALL_INTEGERS, [key.to_bytes(2, signed=True) for key in keys] if max(keys) > 1 else [])
+
+
 def _cursor(connection: Connection) -> Any:
     return connection.connection.cursor()
 
@@ -259,10 +269,19 @@ def _store_sqlite(cursor: Any, rows: Sequence[NewDelivery], cutoff: datetime) ->
         )
         cursor.execute(_statement(_SQLITE_SEEN, "(?,?,?,?,?)", len(fresh)), list(windows))
         events = chain.from_iterable(
-            (row.event_id.hex, row.environment, at := _text(row.received_at), at, at, row.body, row.traceparent)
+            (
+                row.event_id.hex,
+                row.environment,
+                at := _text(row.received_at),
+                at,
+                at,
+                row.body,
+                row.traceparent,
+                row.signing_key,
+            )
             for row in fresh
         )
-        cursor.execute(_statement(_SQLITE_STORED, f"(?,?,?,?,?,?,?,{_NEW_EVENT})", len(fresh)), list(events))
+        cursor.execute(_statement(_SQLITE_STORED, f"(?,?,?,?,?,?,?,?,{_NEW_EVENT})", len(fresh)), list(events))
     return {
         (row.environment, row.fingerprint): event
         for row in rows

@@ -152,7 +152,7 @@ class WebhookEndpoint:
             kept = None if matched is None else stored_at_once(body, environment.payloads)
             if matched is None or kept is None:
                 return None
-            delivery = self._delivery(environment, fingerprint(name, body), kept, trace)
+            delivery = self._delivery(environment, fingerprint(name, body), kept, trace, matched)
             self.store.take(delivery, on_commit, now=now, arrived=now)
         except StoreUnavailable:
             return None
@@ -185,25 +185,30 @@ class WebhookEndpoint:
         keys = environment.signing_keys.live()
         at_once = len(body) <= LARGE
         if at_once:
-            self._signed_by(environment, signatures, keys, _matched(body, signatures, keys))
+            matched = self._signed_by(environment, signatures, keys, _matched(body, signatures, keys))
             kept = stored_at_once(body, environment.payloads)
             if kept is not None:
-                return self._delivery(environment, fingerprint(environment.name, body), kept, trace)
+                return self._delivery(environment, fingerprint(environment.name, body), kept, trace, matched)
         with self.bodies.held(len(body)):
             if not at_once:
-                self._signed_by(environment, signatures, keys, await self._in_thread(_matched, body, signatures, keys))
-            return self._delivery(environment, *await self._in_thread(_scrubbed, environment, body), trace)
+                found = await self._in_thread(_matched, body, signatures, keys)
+                matched = self._signed_by(environment, signatures, keys, found)
+            return self._delivery(environment, *await self._in_thread(_scrubbed, environment, body), trace, matched)
 
     async def _in_thread(self, work: Callable[..., _Result], *arguments: object) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(self._aside, work, *arguments)
 
-    def _delivery(self, environment: Environment, identity: bytes, kept: bytes, trace: bytes | None) -> NewDelivery:
+    def _delivery(
+        self, environment: Environment, identity: bytes, kept: bytes, trace: bytes | None, key: int
+    ) -> NewDelivery:
+        """key: the index of the live key that verified it."""
         taken_by, traceparent = self.store.answers.process, read_traceparent(trace) if trace else None
-        return NewDelivery(new_id(), environment.name, identity, kept, self.clock(), taken_by, traceparent)
+        return NewDelivery(new_id(), environment.name, identity, kept, self.clock(), taken_by, traceparent, key + 1)
 
     def _signed_by(
         self, environment: Environment, signatures: Sequence[bytes], keys: Sequence[str], matched: int | None
-    ) -> None:
+    ) -> int:
+        """Count the key that matched, and return its index. Raises Refused."""
         if not signatures:
             detail = f"The header {HEADER} is missing. Waylink does not accept the legacy X-Nango-Signature."
             raise Refused(401, "no_signature", "Not signed", detail)
@@ -214,6 +219,7 @@ class WebhookEndpoint:
             )
             raise Refused(401, "bad_signature", "Wrong signature", detail)
         self.record.signed_with(environment.name, keys[matched])
+        return matched
 
     async def _refuse(self, name: str, refused: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
         # Clients choose unknown names: as labels these would let them fill the metrics.

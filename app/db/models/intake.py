@@ -10,6 +10,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    SmallInteger,
     Uuid,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -136,6 +137,8 @@ class Event(Base):
         UUID | None
     ]  # the event of the same failure that was routed; no foreign key: it may be deleted
     traceparent: Mapped[str | None]  # the trace that it belongs to, with its jobs (`app.domain.traceparent`)
+    # The number, from 1, of the environment's live signing keys that verified the webhook; None: of an earlier release.
+    signing_key: Mapped[int | None] = mapped_column(SmallInteger)
 
 
 class EventLease(Base):

@@ -104,6 +104,7 @@ def event(session: Session, event_id: UUID, *, team: str | None = None) -> dict[
         "last_seen_at": shown_time(found.last_seen_at),
         "processed_at": shown_time(found.processed_at),
         "next_look_at": shown_time(found.next_at) if found.state == "received" else None,
+        "signing_key": found.signing_key if team is None else None,
         "attempts": found.attempts,
         "looks": found.looks,
         "recurrences": _recurrences(session, found),

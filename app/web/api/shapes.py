@@ -159,12 +159,15 @@ class DecisionRow(Struct, frozen=True, kw_only=True):
 class EventRecord(EventRow, frozen=True, kw_only=True):
     """An event with its document, the routes that matched, and its jobs. A team's token sees its own of these, and no
     `body`. `recurrences`: how many later events tell the same failure. `previous_id`: the event before it about the
-    same connection. `trace_id`: the trace that it belongs to, with its jobs.
+    same connection. `trace_id`: the trace that it belongs to, with its jobs. `signing_key`: the number of the key that
+    verified the webhook, in the order of the environment's live keys at that time, the newest first; null where it is
+    not known, and for a team's token.
     """
 
     last_seen_at: str
     processed_at: str | None
     next_look_at: str | None
+    signing_key: int | None
     attempts: int
     looks: int
     recurrences: int

@@ -123,6 +123,18 @@ def test_an_event_shows_each_routes_decision_with_expected_and_actual(console, e
     assert page.buttons == ["Sign out"]
 
 
+def test_an_event_says_with_which_of_the_live_keys_it_was_verified(console):
+    for number, says in (
+        (1, "the newest of its environment's signing keys"),
+        (2, "an older signing key of its environment, number 2"),
+        (None, "a key that is not known"),
+    ):
+        event = an_event(utc_now(), type="connection.created", signing_key=number)
+        add(console.database, event)
+        assert says in console.get(f"/console/events/{show(EVENT, event.id)}").text
+        assert console.api.json(f"/events/{show(EVENT, event.id)}")["signing_key"] == number
+
+
 def test_the_body_is_masked_and_the_masked_parts_are_counted(console, events):
     page = console.get(f"/console/events/{events[1]}")
     assert SECRET not in page.html

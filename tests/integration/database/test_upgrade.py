@@ -108,8 +108,8 @@ def value_of(column) -> Any:
     if kind == "CHAR":
         return uuid.uuid5(uuid.NAMESPACE_OID, str(column)).hex
     plain = {
-        "TEXT": "text \N{SNOWMAN}", "BYTEA": b"\x00\xff", "BLOB": b"\x00\xff", "INTEGER": 1, "BIGINT": 1 << 40,
-        "BOOLEAN": True, "JSON": {"a": [1, None]}, "JSONB": {"a": [1, None]}, "FLOAT": 1.5, "DOUBLE": 1.5,
+        "TEXT": "text \N{SNOWMAN}", "BYTEA": b"\x00\xff", "BLOB": b"\x00\xff", "BIGINT": 1 << 40, "SMALLINT": 1,
+        "INTEGER": 1, "BOOLEAN": True, "JSON": {"a": [1, None]}, "JSONB": {"a": [1, None]}, "FLOAT": 1.5, "DOUBLE": 1.5,
         "DOUBLE_PRECISION": 1.5, "ARRAY": [], "TIMESTAMP": NOW, "DATETIME": NOW.replace(tzinfo=None),
     }  # fmt: skip
     return plain[kind]

@@ -24,7 +24,9 @@ import httpx
 import pytest
 
 from app.brokers.hints import Hints
+from app.db.models import Event
 from app.domain.signature import HEADER, sign
+from app.ids import EVENT, parse
 from app.web import bodies, group_commit
 from app.web import webhooks as webhooks_module
 from tests.integration.web.web_server import (
@@ -159,6 +161,14 @@ def test_identical_bytes_to_two_environments_are_two_events(web: WebServer) -> N
 def test_a_key_of_one_environment_is_worth_nothing_in_another(web: WebServer) -> None:
     assert web.post(fresh(), path=f"{WEBHOOK}/other").status_code == 401
     assert web.post(fresh(), key="file-key").status_code == 401
+
+
+def test_an_event_has_the_number_of_the_key_that_verified_it(web: WebServer) -> None:
+    for key, number in ((KEY, 1), (OLD_KEY, 2)):
+        answer = web.post(fresh(), key=key)
+        assert answer.status_code == 202
+        with web.database.read() as session:
+            assert session.get(Event, parse(EVENT, answer.json()["event_id"])).signing_key == number
 
 
 def test_a_key_file_is_read_again_without_a_restart(web: WebServer, monkeypatch) -> None:

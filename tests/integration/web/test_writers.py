@@ -66,6 +66,17 @@ def test_storing_again_what_may_have_been_committed_changes_nothing(database: Da
     assert {event.id: event.duplicates for event in stored.values()} == {delivery.event_id: 0 for delivery in batch}
 
 
+@pytest.mark.parametrize("numbers", [(1, 1), (2, 2), (1, 2, 1, 3)])
+def test_each_delivery_of_a_batch_keeps_the_number_of_its_key(database: Database, numbers) -> None:
+    batch = [delivery(b"key %d %d" % pair)._replace(signing_key=pair[1]) for pair in enumerate(numbers)]
+
+    async def scenario(writer: Writer):
+        await writer.store(batch)
+
+    run(database, scenario)
+    assert [events(database)[each.body].signing_key for each in batch] == list(numbers)
+
+
 def test_a_batch_with_new_and_known_deliveries_answers_each_in_order(database: Database) -> None:
     known = [delivery(b"known %d" % number) for number in range(9)]
     new = [delivery(b"new %d" % number) for number in range(9)]
