@@ -122,7 +122,7 @@ def supersede_connections(call: Call, body: SupersedeWanted) -> Superseded:
         return Superseded(dry_run=True, owners=0, count=0, links={})
     found = supersede_existing.count(context.database, context.policy)
     if not body.dry_run:
-        require_expected(found.links.total(), body.expected)
+        require_expected(found.links.total(), body.expected, noun="link")
         found = supersede_existing.supersede(
             context.database,
             context.policy,

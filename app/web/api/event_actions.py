@@ -252,7 +252,7 @@ def backfill_route(call: Call, team: str, route: str, body: BackfillWanted) -> B
             break
     made: list[UUID] = []
     if not body.dry_run:
-        require_expected(len(found.event_ids), body.expected)
+        require_expected(len(found.event_ids), body.expected, noun="event")
         asked = {"since": span.since.isoformat(), "until": until.isoformat(), "limit": body.limit}
         for some in backfills.fill(
             context.database,

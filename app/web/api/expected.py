@@ -4,7 +4,7 @@ from app.errors import Conflict, InvalidInput
 from app.wording import counted
 
 
-def require_expected(count: int, expected: int | None, *, noun: str = "row") -> None:
+def require_expected(count: int, expected: int | None, *, noun: str) -> None:
     """Raise InvalidInput where no count is named, and Conflict where more `noun`s are meant by now."""
     if expected is None:
         raise InvalidInput("give `expected`: the `count` that the same call answered with `dry_run`")

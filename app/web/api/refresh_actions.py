@@ -191,7 +191,7 @@ def sweep_integration(call: Call, body: SweepWanted) -> Sweep:
         )
     planned = 0
     if not body.dry_run:
-        require_expected(len(found.ids), body.expected)
+        require_expected(len(found.ids), body.expected, noun="renewal")
         steps = sweeps.sweep(context.database, found, actor=call.actor, clock=context.clock)
         planned = sum(len(some) for some in steps)
     return record({**found.shown(), "dry_run": body.dry_run, "planned": planned}, Sweep)

@@ -5,8 +5,10 @@ import re
 import pytest
 
 from app.clock import utc_now
-from app.ids import CONNECTION, EVENT, JOB, REFRESH, new_id, show
+from app.domain.bulk_runs import BulkAct
+from app.ids import BULK_RUN, CONNECTION, EVENT, JOB, REFRESH, new_id, show
 from app.sealing import new_key
+from app.services.bulk_runs.run_requests import RunWanted, open_run
 from app.web.access_table import PAGES
 from tests.console_walk import words_of
 from tests.integration.cli.test_status import a_job, add, an_event
@@ -51,6 +53,10 @@ def test_no_page_shows_a_secret(console):
     event = an_event(now, state="processed", type="connection.created", body=body)
     job = a_job(now, event.id, team="crm", destination="jobs", state="discarded", finished_at=now, fault="team")
     add(console.database, event, job)
+    wanted = RunWanted(act=BulkAct.RETRY_JOBS, chosen="{}", shown={}, counted=1, actor="test")
+    with console.database.write() as session:
+        run = open_run(session, wanted, now=now)
+    view = {"page": "jobs", "name": "ours", "query": "state=discarded", "shared": True}
     known = {
         "con_id": show(CONNECTION, new_id()),
         "event_id": show(EVENT, event.id),
@@ -67,7 +73,8 @@ def test_no_page_shows_a_secret(console):
         "integration": "x",
         "group": "connections",
         "token": api.json("/tokens/viewer")["id"],
-        "blk_id": "blk_" + "0" * 32,
+        "blk_id": show(BULK_RUN, run.id),
+        "view_id": api("POST", "/views", json=view).json()["id"],
         "link_id": portal["id"],
         "session_id": api.json("/teams/crm/sessions")["data"][0]["id"],
     }

@@ -60,7 +60,7 @@ def test_older_links_are_closed_with_a_count_and_a_reason(opened):
         console.post(path, status=422, expected="2")
         console.post(path, status=422, expected="many", reason="tidy")
         page = console.post(path, status=409, expected="1", reason="tidy")
-        assert "there are 2 by now, not 1" in page.text
+        assert "2 links by now, not 1" in page.text
         assert owned(console) == ["c-1", "c-2", "c-3"]
         page = console.follow(console.post(path, expected="2", reason="tidy"))
         assert "2 links closed" in page.text
