@@ -6,11 +6,13 @@ from importlib.resources import files
 
 import pytest
 
+from app.ids import JOB, parse
 from tests.browser.conftest import REFUSALS, Installation, opened
 from tests.browser.test_connections import con  # noqa: F401 - a fixture
 from tests.browser.test_console import figures, rows, sign_in  # noqa: F401 - fixtures
 from tests.browser.visitor import Visitor
 from tests.console_walk import LINK, kind_of
+from tests.integration.status.rows import add_bulk_run
 
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text()
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -55,8 +57,9 @@ def both_schemes(visitor: Visitor) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [360, WIDE])
-@pytest.mark.usefixtures("con", "figures", "rows")
-def test_axe_finds_nothing_on_any_page(chromium, installed: Installation, operator, width):
+@pytest.mark.usefixtures("con", "figures")
+def test_axe_finds_nothing_on_any_page(chromium, installed: Installation, operator, rows, width):  # noqa: F811
+    add_bulk_run(installed.database, parse(JOB, rows["job"]))
     with opened(chromium, width, "light", expected=REFUSALS) as page:
         visitor = Visitor(page, installed.origin, (width, "light"))
         visitor.go("/console/sign-in")
@@ -66,6 +69,7 @@ def test_axe_finds_nothing_on_any_page(chromium, installed: Installation, operat
         sign_in(visitor, operator)
         paths = pages(visitor)
         assert len(paths) > 60, paths
+        assert "/console/bulk-runs/{blk_id}" in map(kind_of, paths)
         for path in paths:
             page.goto(f"{installed.origin}{path}")
             page.evaluate("document.querySelectorAll('main details').forEach(one => one.open = true)")

@@ -15,7 +15,7 @@ from app.services.definitions import config_sync
 from app.services.definitions.config_plan import DestinationDefinition
 from app.web.access_table import PAGES
 from tests.console_walk import kind_of, walked, words_of
-from tests.integration.status.rows import a_connection, a_job, add, an_event, destination, report_running
+from tests.integration.status.rows import a_connection, a_job, add, add_bulk_run, an_event, destination, report_running
 
 SECRET = "ghp_" + new_id().hex + "aB3d"
 # Pages that no link of a page leads to: of sign-in, and those that need a page of the API's group.
@@ -63,6 +63,9 @@ def rows(console) -> None:
     add(console.database, destination("zeta", "zeta-jobs"))
     failed = an_event(now, state="failed", failure="error", problem="it broke", processed_at=now)
     add(console.database, connection, *events, job, attempt, theirs, of_zeta, failed)
+    add_bulk_run(console.database, job.id)
+    add_bulk_run(console.database, job.id, team="crm")
+    add_bulk_run(console.database, of_zeta.id, team="zeta", actor="token:zeta")
     report_running(console.database)
 
 
@@ -78,6 +81,7 @@ def test_every_link_leads_to_a_page(pages):
     reached = {kind_of(path) for path in answers}
     if who == "operator":
         listed = {"/console/events/{event_id}", "/console/events/{event_id}/replay", "/console/jobs/{job_id}"}
+        listed |= {"/console/bulk-runs/{blk_id}"}
         without = {path for operation in PAGES if (path := operation.removeprefix("GET ")) == operation[4:] != "/"}
         assert listed | {path for path in without if "{" not in path} - APART <= reached | {"/console/sign-out"}
 

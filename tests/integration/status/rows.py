@@ -1,15 +1,19 @@
 """Rows for tests of the status."""
 
+from dataclasses import replace
 from uuid import NAMESPACE_OID, uuid5
 
 from app.clock import utc_now
-from app.db import connections, processes
+from app.db import bulk_runs, connections, processes
+from app.db.bulk_runs import Unchanged
 from app.db.connections import ConnectionState
 from app.db.models import Destination, Event, Job, Team
 from app.db.processes import ProcessReport
 from app.db.schema_version import head
+from app.domain.bulk_runs import BulkAct, RowResult
 from app.domain.liveness import ProcessKind, Work
 from app.ids import new_id
+from app.services.bulk_runs.run_requests import RunWanted, open_run
 from app.services.liveness import reporter
 
 
@@ -68,3 +72,14 @@ def report_running(database, *, kinds=tuple(ProcessKind), **changes):
         }  # fmt: skip
         with database.write() as session:
             processes.write(session, ProcessReport(**facts | changes))
+
+
+def add_bulk_run(database, job_id, *, team=None, actor="operator:ada"):
+    """A run on two jobs, one of which was left alone, that waits for a worker."""
+    wanted = RunWanted(act=BulkAct.RETRY_JOBS, chosen="{}", shown={}, counted=2, actor=actor, team=team)
+    with database.write() as session:
+        run = open_run(session, wanted, now=utc_now())
+        left = Unchanged(job_id, RowResult.LEFT_ALONE, "its event is not stored any more")
+        bulk_runs.keep_unchanged(session, run, [left])
+        bulk_runs.save(session, replace(run, done=1, left_alone=1))
+    return run.id
