@@ -50,7 +50,7 @@ migrate: setup ## bring the database's schema up to date
 
 test: setup ## unit, integration and acceptance tests: needs Python and make only
 	$(PYTEST) -m "not ($(NEEDS_MORE))" -n $(TEST_PROCESSES) --dist loadfile tests/unit tests/integration
-	$(PYTEST) -m "not ($(NEEDS_MORE))" -n $(ACCEPTANCE_PROCESSES) --dist loadfile tests/acceptance
+	$(PYTEST) -m "not ($(NEEDS_MORE))" -n $(ACCEPTANCE_PROCESSES) --dist loadfile --no-loadscope-reorder tests/acceptance
 
 test-all: test ## the same, and the tests that need Chromium, Node.js, promtool or Debian's servers: RabbitMQ, and TLS
 ifneq ($(strip $(EXTRA_TESTS)),)
