@@ -41,6 +41,8 @@ def test_an_operator_makes_a_link_with_which_a_team_sees_its_own(visit: Visitor,
     visit.go(path)
     assert visit.page.locator("h1").inner_text() == "Acme CRM"
     visit.press("Open")
+    name = visit.page.locator(".brand span")
+    assert name.evaluate("one => getComputedStyle(one).clipPath") == "none", "it has no mark that could stand for it"
     for label in ("Destinations", "Routes", "Jobs"):
         visit.opens(label)
         assert visit.page.locator("h1").inner_text() == label

@@ -181,6 +181,7 @@ def test_the_look_is_the_teams_and_its_colour_a_style_sheet(small: ApiClient):
         page = visitor.get("/console")
         assert "Acme CRM</span>" in page.text
         assert "· Acme CRM</title>" in page.text
+        assert "<h1>Acme CRM</h1>" in page.text
         assert 'href="/console/theme/crm.css"' in page.text
         sheet = visitor.get("/console/theme/crm.css")
         assert sheet.headers["content-type"].startswith("text/css")
