@@ -18,12 +18,9 @@ from app.services.routing.replays import Routes
 from app.timestamp_input import moment
 from app.web.api.bulk_runs import BulkRun, carry_out
 from app.web.api.endpoint import Call, Endpoint, endpoint
+from app.web.api.event_actions import SAMPLES, Expected, Text, When
 from app.web.api.expected import require_expected
 from app.web.api.problems import INVALID_INPUT
-
-SAMPLES: Final = 10
-When = Annotated[str, Meta(description="A time with its zone, or how long ago: `7d`.", max_length=64)]
-Text = Annotated[str, Meta(max_length=255)]
 
 
 class RoutedEventFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,7 +45,7 @@ class EventsToReplay(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     again: Annotated[bool, Meta(description="Jobs that are there already go out again, too.")] = False
     limit: Annotated[int, Meta(ge=1, description="Events at most; else all.")] | None = None
     dry_run: Annotated[bool, Meta(description="Count, show samples, and change nothing.")] = False
-    expected: Annotated[int, Meta(ge=0, description="The `count` of the dry run: more by now is a 409.")] | None = None
+    expected: Expected | None = None
     reason: Annotated[str, Meta(max_length=500, description="Recorded in the audit.")] | None = None
 
 
