@@ -1,8 +1,9 @@
 """`waylink events retry` and `waylink events replay`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -71,18 +72,8 @@ def retry(
         if ids:
             sys.exit(_retry_named(database, hints, ids, reason=reason, dry_run=dry_run, as_json=as_json))
         wanted = EventFilters(**filters)
-        with database.read() as session:
-            matching = rows.count(session, wanted, failed=True)
-        count = matching if limit is None else min(matching, limit)
-        if dry_run:
-            print_one({"dry_run": True, "count": count, "more": matching > count}, as_json=as_json)
-            return
-        run, stopped = None, False
-        if count:
-            require_consent(f"Retry {counted(count, 'event')}?", yes=yes)
-            run, stopped = bulk_runs.carry_out(database, hints, _run_of(wanted, count, reason))
-    print_one(bulk_runs.result(run, "retried", more=matching > count, stopped=stopped), as_json=as_json)
-    sys.exit(1 if stopped or (run and run.state != BulkState.DONE) else 0)
+        run = _run_of(BulkAct.RETRY_EVENTS, row_acts.written(wanted), replays.described(wanted), reason)
+        sys.exit(_on_matching(database, hints, wanted, run, limit=limit, dry_run=dry_run, yes=yes, as_json=as_json))
 
 
 @click.command()
@@ -149,38 +140,41 @@ def _replay_many(
     wanted, settings = EventFilters(**filters), load_brokers()
     with closing(connect(settings.database)) as database, open_hints(settings) as hints:
         require_current(database)
-        with database.read() as session:
-            matching = rows.count(session, wanted, failed=False)
-        count = matching if limit is None else min(matching, limit)
-        if dry_run:
-            print_one({"dry_run": True, "count": count, "more": matching > count}, as_json=as_json)
-            return
-        run, stopped = None, False
-        if count:
-            require_consent(f"Replay {counted(count, 'event')}?", yes=yes)
-            chosen = row_acts.written(ReplayedEvents(filters=wanted, routes=by, again=again))
-            asked = RunWanted(
-                act=BulkAct.REPLAY_EVENTS,
-                chosen=chosen,
-                shown=shown_filter(chosen),
-                counted=count,
-                reason=reason,
-                actor=cli_actor(),
-            )
-            run, stopped = bulk_runs.carry_out(database, hints, asked)
-    print_one(bulk_runs.result(run, "replayed", more=matching > count, stopped=stopped), as_json=as_json)
-    sys.exit(1 if stopped or (run and run.state != BulkState.DONE) else 0)
+        chosen = row_acts.written(ReplayedEvents(filters=wanted, routes=by, again=again))
+        run = _run_of(BulkAct.REPLAY_EVENTS, chosen, shown_filter(chosen), reason)
+        sys.exit(_on_matching(database, hints, wanted, run, limit=limit, dry_run=dry_run, yes=yes, as_json=as_json))
 
 
-def _run_of(wanted: EventFilters, count: int, reason: str | None) -> RunWanted:
-    return RunWanted(
-        act=BulkAct.RETRY_EVENTS,
-        chosen=row_acts.written(wanted),
-        shown=replays.described(wanted),
-        counted=count,
-        reason=reason,
-        actor=cli_actor(),
-    )
+def _run_of(act: BulkAct, chosen: str, shown: Mapping[str, Any], reason: str | None) -> RunWanted:
+    """A run whose events are not counted yet."""
+    return RunWanted(act=act, chosen=chosen, shown=shown, counted=0, reason=reason, actor=cli_actor())
+
+
+def _on_matching(
+    database: Database,
+    hints: Hints,
+    wanted: EventFilters,
+    asked: RunWanted,
+    *,
+    limit: int | None,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Count the events, ask, and follow a run on them. Returns the exit code."""
+    verb, past = ("Retry", "retried") if asked.act is BulkAct.RETRY_EVENTS else ("Replay", "replayed")
+    with database.read() as session:
+        matching = rows.count(session, wanted, failed=asked.act is BulkAct.RETRY_EVENTS)
+    count = matching if limit is None else min(matching, limit)
+    if dry_run:
+        print_one({"dry_run": True, "count": count, "more": matching > count}, as_json=as_json)
+        return 0
+    run, stopped = None, False
+    if count:
+        require_consent(f"{verb} {counted(count, 'event')}?", yes=yes)
+        run, stopped = bulk_runs.carry_out(database, hints, replace(asked, counted=count))
+    print_one(bulk_runs.result(run, past, more=matching > count, stopped=stopped), as_json=as_json)
+    return 1 if stopped or (run and run.state != BulkState.DONE) else 0
 
 
 def _retry_named(
