@@ -1,11 +1,13 @@
-"""Workers and Beats that are killed while tokens are renewed: no forced call comes twice, and no plan is forgotten.
+"""Workers and Beats that die or stand still while tokens are renewed: no forced call comes twice, no plan is forgotten.
 
 Two io workers and two Beats on PostgreSQL over TCP, against the sandbox over HTTP. A proxy before it is the witness of
-the calls; at a random call, before or after its answer, it kills a worker, or a worker and a Beat.
+the calls; at a random call, before or after its answer, it kills a worker, or a worker and a Beat, or freezes them.
 """
 
+import os
 import random
 import re
+import signal
 import threading
 import uuid
 from collections import Counter
@@ -27,7 +29,7 @@ from tests.ports import free_port
 from tests.waiting import PATIENCE, until
 
 API_KEY, KEY = "4d70f328-6b39-451e-b92f-21969323b448", "a-signing-key"
-PLANS, KILLS = 240, 3
+PLANS, STRIKES = 240, 3
 FORCED = re.compile(r"^/connections/([^?]+)\?.*force_refresh=true")
 READ = re.compile(r"^/connections/([^?]+)\?")
 
@@ -106,12 +108,13 @@ def proxy(witness: Witness, upstream: str) -> Iterator[str]:
 
 @dataclass
 class Stack:
-    """The processes; those that were killed are replaced by new ones."""
+    """The processes; those that were killed or frozen are replaced by new ones."""
 
     waylink: Waylink
     witness: Witness
     workers: list[Process] = field(default_factory=list)
     beats: list[Process] = field(default_factory=list)
+    frozen: list[Process] = field(default_factory=list)
 
     def start(self) -> None:
         """Have two of each."""
@@ -122,14 +125,38 @@ class Stack:
             worker.says(" ready.")
 
     def kill(self, chosen: random.Random) -> None:
-        for kind in (self.workers, self.beats) if chosen.random() < 0.3 else (self.workers,):
-            kind.pop(chosen.randrange(len(kind))).kill()
+        for process in self._taken(chosen):
+            process.kill()
+
+    def freeze(self, chosen: random.Random) -> None:
+        for process in self._taken(chosen):
+            os.killpg(process.pid, signal.SIGSTOP)
+            self.frozen.append(process)
+
+    def thaw(self) -> None:
+        """Let the frozen ones go on, and end what they had begun."""
+        for process in self.frozen:
+            os.killpg(process.pid, signal.SIGCONT)
+            process.send(signal.SIGTERM)
+        for process in self.frozen:
+            process.ends()
+
+    def _taken(self, chosen: random.Random) -> list[Process]:
+        """A worker, or a worker and a Beat, that do not belong to the stack any more."""
+        kinds = (self.workers, self.beats) if chosen.random() < 0.3 else (self.workers,)
+        return [kind.pop(chosen.randrange(len(kind))) for kind in kinds]
 
     def open_plans(self) -> list[Any]:
         return self.waylink.sql("SELECT next_at, attempts FROM refreshes WHERE finished_at IS NULL AND reason = 'test'")
 
+    def outcomes(self) -> list[Any]:
+        return self.waylink.sql(
+            "SELECT id, outcome, attempts, forced, finished_at, expires_at FROM refreshes "
+            "WHERE reason = 'test' ORDER BY id"
+        )
+
     def lease_ends(self) -> None:
-        """Let the leases of dead workers end: only their time is moved."""
+        """Let the leases of workers that were struck end: only their time is moved."""
         self.waylink.sql(
             "UPDATE refreshes SET next_at = now(), urgent_at = now() "
             "WHERE finished_at IS NULL AND reason = 'test' AND attempts > 0"
@@ -196,18 +223,21 @@ def _named(body: bytes, name: str) -> bytes:
 
 
 @pytest.mark.timeout(900)
-def test_no_forced_call_comes_twice_and_no_plan_is_forgotten(stack: Stack) -> None:
+@pytest.mark.parametrize("strike", [Stack.kill, Stack.freeze])
+def test_no_forced_call_comes_twice_and_no_plan_is_forgotten(
+    stack: Stack, strike: Callable[[Stack, random.Random], None]
+) -> None:
     chosen, witness = random.Random(15), stack.witness
-    witness.strike = lambda: stack.kill(chosen)
-    for number in range(KILLS):
+    witness.strike = lambda: strike(stack, chosen)
+    for number in range(STRIKES):
         stack.start()
         witness.strike_after = (chosen.randrange(1, 30), number % 2 == 0)
         witness.is_open.set()
-        until(f"kill number {number + 1}", lambda: witness.strike_after is None, seconds=2 * PATIENCE)
+        until(f"strike number {number + 1}", lambda: witness.strike_after is None, seconds=2 * PATIENCE)
     stack.start()
     witness.is_open.set()
 
-    # Within the leases: what the dead had claimed rests, and everything else is carried out.
+    # Within the leases: what was claimed by those that are struck rests, and everything else is carried out.
     def only_leases_are_open() -> bool:
         plans = stack.open_plans()
         return all(plan.attempts > 0 for plan in plans)
@@ -216,13 +246,16 @@ def test_no_forced_call_comes_twice_and_no_plan_is_forgotten(stack: Stack) -> No
     assert max(witness.forced().values()) == 1, "a forced call came twice"
 
     stack.lease_ends()
-    until("what the dead had claimed is carried out", lambda: not stack.open_plans(), seconds=2 * PATIENCE)
+    until("what they had claimed is carried out", lambda: not stack.open_plans(), seconds=2 * PATIENCE)
+    carried_out = stack.outcomes()
+    stack.thaw()
+    assert stack.outcomes() == carried_out, "a worker that was frozen wrote what others had carried out"
+    assert not any("refresh_fault" in process.output for process in stack.frozen), "it tried to write it"
     assert max(witness.forced().values()) == 1, "a forced call came twice"
     assert len(witness.asked()) == PLANS
-    outcomes = stack.waylink.sql("SELECT outcome, attempts, forced FROM refreshes WHERE reason = 'test'")
-    assert {row.outcome for row in outcomes} <= {"first_seen", "renewed", "unchanged"}
-    assert len(outcomes) == PLANS
-    again = [row for row in outcomes if row.attempts > 1]
-    assert any(row.forced for row in again), "no kill has met a forced refresh: the test shows nothing"
+    assert {row.outcome for row in carried_out} <= {"first_seen", "renewed", "unchanged"}
+    assert len(carried_out) == PLANS
+    again = [row for row in carried_out if row.attempts > 1]
+    assert any(row.forced for row in again), "no strike has met a forced refresh: the test shows nothing"
     [(opened,)] = stack.waylink.sql("SELECT count(*) FROM refreshes WHERE finished_at IS NULL")
     assert opened == PLANS  # the next plan of each
