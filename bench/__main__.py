@@ -11,7 +11,7 @@ from functools import partial
 from importlib import import_module
 from typing import Final
 
-from bench import delivery, ladder, listings, refresh, scale, snapshot, soak, status_faults, webhook_to_job, writes
+from bench import delivery, ladder, pages, refresh, scale, snapshot, soak, status_faults, webhook_to_job, writes
 from bench.report import Figure, Report, progress
 
 
@@ -35,8 +35,8 @@ def _scale(report: Report, quick: bool) -> None:
     scale.measure(report, quick=quick)
 
 
-def _listings(report: Report, quick: bool) -> None:
-    listings.measure(report, share=listings.QUICK_SHARE if quick else 1.0)
+def _pages(report: Report, quick: bool) -> None:
+    pages.measure(report, share=pages.QUICK_SHARE if quick else 1.0)
 
 
 def _refresh(report: Report, quick: bool) -> None:
@@ -65,7 +65,7 @@ PARTS: Final[dict[str, Callable[[Report, bool], None]]] = {
     "bulk": partial(_figures, "bench.bulk_retry"),
     "routing": partial(_figures, "bench.routing"),
     "scale": _scale,
-    "listings": _listings,
+    "pages": _pages,
     "reconcile": partial(_figures, "bench.reconcile"),
     "refresh": _refresh,
     "audit": partial(_figures, "bench.audit"),

@@ -6,15 +6,22 @@ import os
 import subprocess
 import sys
 from types import SimpleNamespace
+from uuid import UUID
 
 import pytest
 
-from bench import delivery, snapshot, webhook_to_job, writes
+from app.ids import show
+from app.web.access_table import PAGES
+from app.web.api.records import EventQuery
+from app.web.api.registry import ENDPOINTS
+from bench import delivery, page_cases, pages, snapshot, webhook_to_job, writes
 from bench.compare import table as compared
 from bench.endpoint import ANSWER, Answering, Arrivals
 from bench.fastify import FOLDER
 from bench.ladder import DELAY, ENDPOINT, INSERT, NOTHING, POSTGRES, Run, figures, table
 from bench.load import percentiles
+from bench.page_cases import API, Case
+from bench.pages import Measured, Took
 from bench.pipeline_cost import Cost
 from bench.processes import ROOT, Failed, cpu_seconds, ticks_in
 from bench.processor_time import Samples, sampled
@@ -22,6 +29,7 @@ from bench.report import Report, figure, ratio
 from bench.scale import Tables, _connection_id, _webhooks
 from bench.scale import figures as scale_figures
 from bench.soak import growth
+from tests.waiting import until
 
 
 def runs(*rates, cpu=100.0):
@@ -267,3 +275,58 @@ def test_the_node_locks_name_no_place_to_load_from(folder, packages):
     assert {f"node_modules/{package}" for package in packages} <= set(locked)
     assert not [name for name, package in locked.items() if "resolved" in package]
     assert not [name for name, package in locked.items() if name and "integrity" not in package]
+
+
+def answers(**worst):
+    """Answers of pages by the milliseconds of the slower of two ways to ask."""
+    found = []
+    for name, server in worst.items():
+        path = f"{API}/{name}" if name.startswith("list") else f"/console/{name}"
+        for how, took in (("", 5.0), ("state=failed", server)):
+            found.append(Measured(Case(f"GET {path}", path, how), 200, Took(took, took / 4, took / 2)))
+    return found
+
+
+def test_the_slowest_way_to_ask_for_a_page_is_shown_first_and_judged():
+    found = answers(events=150.0, jobs=250.4, list_jobs=20.0)
+    assert pages.table(found).splitlines()[2:] == [
+        "| `GET /console/jobs` | `state=failed` | 250 | 63 | 125 |",
+        "| `GET /console/events` | `state=failed` | 150 | 38 | 75 |",
+        f"| `GET {API}/list_jobs` | `state=failed` | 20 | 5 | 10 |",
+    ]
+    told = pages.figures(found)
+    assert told["pages, server time of the slowest"]["met"] is False
+    assert told["pages, processor time of the slowest"]["value"] == 187.8
+    assert told["endpoints, server time of the slowest"]["met"] is True
+    assert (told["answers over 200 ms"]["value"], told["answers over 200 ms"]["unit"]) == (1, "of 6")
+
+
+def test_processor_time_of_another_process_is_read_while_it_works():
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            before = pages.cpu(busy.pid)
+            until("it has worked", lambda: pages.cpu(busy.pid) > before + 1)
+        finally:
+            busy.kill()
+
+
+def test_every_page_and_list_is_asked_for_and_every_filter_of_a_list():
+    class Known:
+        """Rows of a database, without one."""
+
+        def id_of(self, kind, share):
+            return show(page_cases.TABLES[kind][1], UUID(int=round(share * 10**6)))
+
+        def connection_id(self, share):
+            return f"connection-{share}"
+
+        def one(self, query):
+            return str(UUID(int=1))
+
+    asked = list(page_cases.cases(Known()))
+    pages_of_people = {operation for operation in PAGES if operation.startswith("GET ")} - page_cases.LEFT_OUT
+    lists = {f"GET {each.path}" for each in ENDPOINTS if each.method == "GET" and not each.asks_nango}
+    assert {case.operation for case in asked} == pages_of_people | lists
+    assert [case.path for case in asked if "{" in case.path] == []
+    queries = {case.path.partition("?")[2].partition("=")[0] for case in asked if case.operation == "GET /events"}
+    assert queries == {*EventQuery.__struct_fields__, ""} - {"limit"}
