@@ -110,3 +110,9 @@ document.addEventListener("click", (event) => {
   open(opener.getAttribute("href"));
 });
 if (isOn) document.addEventListener("keydown", press);
+
+// The box in the head of a table ticks all that are in it.
+document.addEventListener("change", ({ target }) => {
+  if (!target.matches("[data-picks]")) return;
+  for (const each of target.closest("table").querySelectorAll("[name=id]")) each.checked = target.checked;
+});
