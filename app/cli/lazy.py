@@ -24,11 +24,17 @@ def importing() -> Iterator[None]:
 
 
 class LazyGroup(click.Group):
-    """A group with further commands in `lazy`, which are loaded when they are called."""
+    """A group with further commands, which are loaded when they are called.
 
-    def __init__(self, *arguments: Any, lazy: Places | None = None, **attributes: Any) -> None:
-        super().__init__(*arguments, **attributes)
-        self.lazy = lazy or {}
+    lazy: those commands. sections: the same by headings, as the help lists them.
+    """
+
+    def __init__(
+        self, *arguments: Any, lazy: Places | None = None, sections: Mapping[str, Places] | None = None, **named: Any
+    ) -> None:
+        super().__init__(*arguments, **named)
+        self.sections = sections or {}
+        self.lazy = {**(lazy or {}), **{name: place for part in self.sections.values() for name, place in part.items()}}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*self.commands, *self.lazy])
@@ -43,17 +49,30 @@ class LazyGroup(click.Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """The completions that click has for a group, without loading the commands."""
-        loaded = {name: command.get_short_help_str() for name, command in self.commands.items()}
-        told = {name: sentence for name, (_, sentence) in self.lazy.items()}
-        named = [CompletionItem(name, help=(loaded | told)[name]) for name in self.list_commands(ctx)]
+        sentences = self._sentences()
+        named = [CompletionItem(name, help=sentences[name]) for name in self.list_commands(ctx)]
         # Those of a group would load each command for the sentence beside it.
         options = click.Command.shell_complete(self, ctx, incomplete)
         return [*(item for item in named if item.value.startswith(incomplete)), *options]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands as click writes it."""
-        told = {name: click.Command(name, help=sentence) for name, (_, sentence) in self.lazy.items()}
-        click.Group(commands={**self.commands, **told}).format_commands(ctx, formatter)
+        """The commands with their whole sentences, under the headings of the sections where there are some."""
+        sentences = self._sentences()
+        parts = {heading: list(part) for heading, part in self.sections.items()}
+        width = max(map(len, sentences), default=0)
+        for heading, names in (parts or {"Commands": self.list_commands(ctx)}).items():
+            with formatter.section(heading):
+                formatter.write_dl([(name.ljust(width), _purpose(sentences[name])) for name in names])
+
+    def _sentences(self) -> dict[str, str]:
+        """The first sentence of each command's help, by its name."""
+        loaded = {name: command.get_short_help_str(limit=1000) for name, command in self.commands.items()}
+        return loaded | {name: sentence for name, (_, sentence) in self.lazy.items()}
+
+
+def _purpose(sentence: str) -> str:
+    """The sentence without what another command is good for, which that command's own help says."""
+    return sentence.partition("; `waylink ")[0].removesuffix(".")
 
 
 class Listing(LazyGroup):

@@ -1,6 +1,7 @@
 """Modules that a command loads: no other command, and no library that it has no use for."""
 
 import gc
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,15 +56,25 @@ def test_help_describes_a_command_as_it_describes_itself():
             assert not command.deprecated
 
 
-def test_help_lists_the_commands_as_if_all_were_loaded():
-    for group in dict(_groups(waylink, "waylink")).values():
-        context = click.Context(group, terminal_width=100)
-        told, known = context.make_formatter(), context.make_formatter()
-        names = group.list_commands(context)
-        group.format_commands(context, told)
-        loaded = click.Group(commands={name: group.get_command(context, name) for name in names})
-        loaded.format_commands(context, known)
-        assert told.getvalue() == known.getvalue()
+@pytest.mark.parametrize("width", [60, 80, 110])
+def test_help_lists_each_command_once_with_its_whole_sentence(width):
+    for path, group in _groups(waylink, "waylink"):
+        context = click.Context(group, terminal_width=width)
+        formatter = context.make_formatter()
+        group.format_commands(context, formatter)
+        text = formatter.getvalue()
+        assert all(len(line) <= width for line in text.splitlines()), path
+        assert "..." not in text
+        told = re.findall(r"^  (\S+) ", text, re.MULTILINE)
+        assert sorted(told) == group.list_commands(context), path
+        for name in told:
+            sentence = group.get_command(context, name).get_short_help_str(limit=1000)
+            assert sentence.partition("; `waylink ")[0].removesuffix(".") in " ".join(text.split()), f"{path} {name}"
+
+
+def test_the_commands_stand_under_headings_of_what_one_wants_to_do():
+    text = waylink.get_help(click.Context(waylink, terminal_width=100))
+    assert re.findall(r"^(\S.*):$", text, re.MULTILINE) == ["Options", *waylink.sections]
 
 
 @pytest.mark.parametrize("arguments", ["--help", "--version"])
