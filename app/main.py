@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from app.brokers.celery_broker import Broker
 from app.brokers.hints import Hints
 from app.clock import utc_now
+from app.config.checks import unknown_variables
 from app.config.effective import effective
 from app.config.settings import Settings
 from app.db.engine import connect
@@ -174,7 +175,7 @@ def _api(settings: Settings, hints: Hints) -> Api:
         hints=hints,
         means=definition_context(settings),
         installation=partial(running, settings),
-        settings=effective(settings),
+        settings=effective(settings, unknown=unknown_variables(settings.file_path)),
         status_database=looks,
         tester=tester_of(settings),
     )

@@ -3,15 +3,16 @@
 import logging
 import re
 import sys
-from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from app.domain.metric_counts import Kind, Shape
 from app.domain.traceparent import trace_id
+from app.histograms import DEFAULT_BUCKETS, Histogram
 
 _SECRET_NAMES: Final = re.compile(
     r"token|secret|passw|passphrase|authorization|cookie|credential|(api|signing|private)[_-]?key", re.I
@@ -22,120 +23,132 @@ _CHATTY: Final = (
 _URL: Final = re.compile(r"://([^\s/]++)")
 CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
-WEBHOOKS = Counter("waylink_webhooks_total", "Webhook requests by environment and answer.", ["environment", "answer"])
-SENDER_FAILURES = Gauge(
+# The metrics of a process, by their shape
+METRICS: Final[dict[Shape, Counter | Gauge | Histogram]] = {}
+
+
+def _counter(name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+    metric = Counter(name, text, labels)
+    METRICS[Shape(name.removesuffix("_total"), Kind.COUNTER, tuple(labels))] = metric
+    return metric
+
+
+def _gauge(name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
+    metric = Gauge(name, text, labels)
+    METRICS[Shape(name, Kind.GAUGE, tuple(labels))] = metric
+    return metric
+
+
+def _histogram(
+    name: str, text: str, labels: Sequence[str] = (), *, buckets: Sequence[float] = DEFAULT_BUCKETS
+) -> Histogram:
+    metric = Histogram(name, text, labels, buckets=buckets)
+    METRICS[metric.shape] = metric
+    return metric
+
+
+WEBHOOKS = _counter("waylink_webhooks_total", "Webhook requests by environment and answer.", ["environment", "answer"])
+SENDER_FAILURES = _gauge(
     "waylink_sender_failures", "Refusals of the last 10 s that Nango's breaker may count.", ["environment"]
 )
-STORING = Gauge("waylink_storing", "1 while webhooks are stored as they should be, 0 while they are held or refused.")
-WEBHOOK_KEYS = Counter(
+STORING = _gauge("waylink_storing", "1 while webhooks are stored as they should be, 0 while they are held or refused.")
+WEBHOOK_KEYS = _counter(
     "waylink_webhook_keys_total", "Verified webhooks by the name of the key that signed them.", ["environment", "key"]
 )
-STORE_SECONDS = Histogram(
+STORE_SECONDS = _histogram(
     "waylink_store_seconds", "From verified to committed, seconds, of the oldest request of each commit."
 )
-INGEST_SECONDS = Histogram(
+INGEST_SECONDS = _histogram(
     "waylink_ingest_seconds",
     "From a webhook's arrival to its answer, seconds, of those that were stored.",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
-BATCH_SIZES = Histogram(
+BATCH_SIZES = _histogram(
     "waylink_batch_size",
     "Webhooks of a commit (stored), events of a transaction (processed).",
     ["work"],
     buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
 )
-EVENTS = Counter("waylink_events_total", "Events processed, by type and state.", ["type", "state"])
-ROUTES_UNDECIDED = Counter(
+EVENTS = _counter("waylink_events_total", "Events processed, by type and state.", ["type", "state"])
+ROUTES_UNDECIDED = _counter(
     "waylink_routes_undecided_total",
     "Times that a route came to no decision on an event, for it would take too much work, by team.",
     ["team"],
 )
-JOBS = Counter(
+JOBS = _counter(
     "waylink_jobs_total", "Attempts to deliver by team, destination and outcome.", ["team", "destination", "outcome"]
 )
-ATTEMPT_SECONDS = Histogram(
+ATTEMPT_SECONDS = _histogram(
     "waylink_handover_seconds",
     "From the start of an attempt to its answer or failure, by team and destination, seconds.",
     ["team", "destination"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30),
 )
-WEBHOOK_TO_JOB_SECONDS = Histogram(
+WEBHOOK_TO_JOB_SECONDS = _histogram(
     "waylink_webhook_to_job_seconds",
     "From an event's receipt to the acceptance of its job, by team and destination, seconds; backfills left out.",
     ["team", "destination"],
     buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 43_200),
 )
-DESTINATION_CHANGES = Counter(
+DESTINATION_CHANGES = _counter(
     "waylink_destination_changes_total",
     "Changes of a destination's state: failing, recovered, disabled.",
     ["team", "destination", "change"],
 )
-JOBS_DISCARDED = Counter(
+JOBS_DISCARDED = _counter(
     "waylink_jobs_discarded_total",
     "Jobs given up, by team, destination and whose fault.",
     ["team", "destination", "fault"],
 )
-DIRECTORY_QUERIES = Counter(
+DIRECTORY_QUERIES = _counter(
     "waylink_directory_queries_total", "Questions to the application's database, by outcome.", ["query", "outcome"]
 )
-REFRESHES = Counter(
+REFRESHES = _counter(
     "waylink_refreshes_total",
     "Token refreshes by integration and outcome.",
     ["environment", "integration", "outcome"],
 )
-REFRESHES_KEPT = Counter(
+REFRESHES_KEPT = _counter(
     "waylink_refreshes_kept_total", "Connections that fell back from fresh to alive, or returned.", ["change"]
 )
-REFRESHES_MISSED = Counter(
+REFRESHES_MISSED = _counter(
     "waylink_refreshes_missed_total", "Planned refreshes for which Nango was asked after their deadline.", ["keeps"]
 )
-REFRESH_PAUSES = Counter(
+REFRESH_PAUSES = _counter(
     "waylink_refresh_pauses_total",
     "Pauses of integrations' refreshes that began or ended, by cause.",
     ["cause", "change"],
 )
-API_REQUESTS = Counter("waylink_api_requests_total", "Calls of the REST API.", ["method", "path", "status"])
-SIGN_INS = Counter("waylink_sign_ins_total", "Attempts of operators to sign in.", ["method", "outcome"])
-RECONCILIATIONS = Counter(
+API_REQUESTS = _counter("waylink_api_requests_total", "Calls of the REST API.", ["method", "path", "status"])
+SIGN_INS = _counter("waylink_sign_ins_total", "Attempts of operators to sign in.", ["method", "outcome"])
+RECONCILIATIONS = _counter(
     "waylink_reconciliations_total",
     "Comparisons with Nango's list, by environment and outcome.",
     ["environment", "outcome"],
 )
-RECONCILED = Counter(
+RECONCILED = _counter(
     "waylink_reconciled_total", "Differences that became events, by environment and type.", ["environment", "type"]
 )
-HEAL_SECONDS = Histogram(
+HEAL_SECONDS = _histogram(
     "waylink_heal_seconds",
     "From Nango's creation of a connection whose webhook was missed to its event being processed, seconds.",
     buckets=(60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 43_200, 86_400),
 )
-NANGO_CALLS = Counter(
+NANGO_CALLS = _counter(
     "waylink_nango_calls_total", "Calls to Nango by account, priority and outcome.", ["account", "priority", "outcome"]
 )
-CONNECTIONS_CLOSED = Counter("waylink_connections_closed_total", "Connections that web closed, by cause.", ["cause"])
-UNREADABLE_VALUES = Counter(
+CONNECTIONS_CLOSED = _counter("waylink_connections_closed_total", "Connections that web closed, by cause.", ["cause"])
+UNREADABLE_VALUES = _counter(
     "waylink_unreadable_values_total", "Values of the database that could not be read, by column.", ["column"]
 )
-ANSWERS_LOST = Counter(
+ANSWERS_LOST = _counter(
     "waylink_answers_lost_total", "Webhooks whose answer was not written whole, or not 202: Nango sends them again."
 )
-SPANS = Counter("waylink_spans_total", "Spans of traces that were sent to the collector, or lost.", ["outcome"])
-NOTIFICATIONS = Counter(
+SPANS = _counter("waylink_spans_total", "Spans of traces that were sent to the collector, or lost.", ["outcome"])
+NOTIFICATIONS = _counter(
     "waylink_notifications_total", "Attempts to send a notification, by channel and outcome.", ["channel", "outcome"]
 )
-HINTS_LOST = Counter("waylink_hints_lost_total", "Messages the internal broker did not take; the sweep sends them.")
-
-
-def observe_many(histogram: Histogram, values: Sequence[float]) -> None:
-    """Observe values, for a fifth of what one call for each of them costs: a microsecond per webhook was measured."""
-    bounds = histogram._upper_bounds
-    counts = [0] * len(bounds)
-    for value in values:
-        counts[bisect_left(bounds, value)] += 1
-    for bucket, count in zip(histogram._buckets, counts, strict=True):
-        if count:
-            bucket.inc(count)
-    histogram._sum.inc(sum(values))
+HINTS_LOST = _counter("waylink_hints_lost_total", "Messages the internal broker did not take; the sweep sends them.")
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -31,6 +31,7 @@ from bench.audit_ledger import Finding, Ledger, Rows, redeliveries, verdict
 from bench.audit_recovery import stuck
 from bench.audit_rows import broken_references, expire_leases, read_rows, unsettled
 from bench.audit_sender import Traffic, Webhook, send, webhooks
+from bench.processes import DurablePostgres
 from bench.product import QUEUE, Product, product
 from bench.report import Figure, figure, progress
 from tests.certificates import issue
@@ -108,6 +109,7 @@ def audit(course: Course, *, keep: Path | None = None, **variables: str) -> Outc
             sqlite=course.sqlite,
             tls=issue(Path(folder)) if course.tls else None,
             proxied=not course.sqlite,
+            database=DurablePostgres,
             **variables,
         ) as running,
     ):

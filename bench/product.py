@@ -156,17 +156,18 @@ def product(
     sqlite: bool = False,
     tls: Tls | None = None,
     proxied: bool = False,
+    database: type[PostgresServer] = DurablePostgres,
     config: str = "",
     **variables: str,
 ) -> Iterator[Product]:
     """The product on fresh servers with these processes, ready; with a process `sandbox` it confirms there.
 
     `config` is added to its waylink.toml. With a certificate all servers are reached by TLS. `proxied`: PostgreSQL is
-    behind a proxy, which can fail as networks do.
+    behind a proxy, which can fail as networks do. `database`: the kind of its server.
     """
     with ExitStack() as stack:
         broker, teams = ValkeyServer(tls), ValkeyServer(tls)
-        postgres = None if sqlite else DurablePostgres(tls)
+        postgres = None if sqlite else database(tls)
         for server in (broker, teams, *([postgres] if postgres else [])):
             stack.callback(server.close)
             server.start()

@@ -13,8 +13,17 @@ from typing import Final
 
 from bench.processes import ROOT
 from bench.report import Figure, Report, figure, progress
-from tests.acceptance.fault_rounds import DISK_FULL, FILE_LOCKED, ROUNDS
-from tests.acceptance.status_faults import Seen, installed, is_well, on_a_small_disk, round_of
+from tests.acceptance.fault_rounds import DATABASE_DISK_FULL, DISK_FULL, FILE_LOCKED, RABBITMQ_AND_CLOCK, ROUNDS
+from tests.acceptance.status_faults import (
+    Fault,
+    Installation,
+    Seen,
+    installed,
+    is_well,
+    on_a_small_disk,
+    round_of,
+    with_rabbitmq,
+)
 from tests.servers import ValkeyServer
 
 GOAL: Final = 30.0  # seconds
@@ -25,17 +34,23 @@ BEGIN, END = "<!-- made by bench.status_faults -->\n", "<!-- end -->\n"
 def measured() -> Iterator[Seen]:
     """Each fault, in rounds."""
     with tempfile.TemporaryDirectory() as folder, installed(Path(folder)) as at:
-        for faults in ROUNDS.values():
-            for seen in round_of(at, faults):
-                progress(seen.line())
-                yield seen
-            is_well(at)
+        for faults in [*ROUNDS.values(), *([DATABASE_DISK_FULL] if at.small_disk else [])]:
+            yield from _seen(at, faults)
+    with tempfile.TemporaryDirectory() as folder, with_rabbitmq(Path(folder)) as at:
+        yield from _seen(at, RABBITMQ_AND_CLOCK)
     with closing(ValkeyServer()) as valkey:
         valkey.start()
         with on_a_small_disk(valkey.url(0)) as small:
             if small is not None:
                 yield from round_of(small, DISK_FULL)
                 yield from round_of(small, FILE_LOCKED)
+
+
+def _seen(at: Installation, faults: Sequence[Fault]) -> Iterator[Seen]:
+    for seen in round_of(at, faults):
+        progress(seen.line())
+        yield seen
+    is_well(at)
 
 
 def figures(seen: Sequence[Seen]) -> dict[str, Figure]:

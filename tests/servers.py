@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, Final
@@ -34,6 +34,7 @@ START_WITHIN, STOP_WITHIN = 60.0, 10.0  # seconds
 ADMIN, OWNER = "postgres", "waylink"  # PostgreSQL's roles
 
 
+FILLING: Final = "filling"  # the file that fills a disk
 MEMORY: Final = Path("/dev/shm")
 MEMORY_NEEDED: Final = 4 * 1024**3  # bytes free; a container may have 64 MiB of it
 
@@ -42,6 +43,32 @@ def in_memory() -> Path | None:
     """A folder that needs no disk, where the machine has a roomy one. Tests wait most for files being made and gone."""
     roomy = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= MEMORY_NEEDED
     return MEMORY if roomy else None
+
+
+def mount_memory(folder: Path, *, megabytes: int) -> bool:
+    """Mount a file system of that size in memory there. False where this process may not, as root of many containers
+    may not.
+    """
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    return shutil.which("mount") is not None and subprocess.run(mount, check=False).returncode == 0
+
+
+def unmount(folder: Path) -> None:
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path) -> None:
+    """Leave no block free on the folder's disk."""
+    with suppress(OSError), (folder / FILLING).open("wb", buffering=0) as file:
+        for size in (1024 * 1024, 4096):
+            with suppress(OSError):
+                while file.write(bytes(size)) == size:
+                    pass
+
+
+def make_room(folder: Path) -> None:
+    """Take away what `fill` wrote."""
+    (folder / FILLING).unlink()
 
 
 class ServerStartError(Exception):
@@ -135,9 +162,7 @@ class PostgresServer(Server):
         self._killed = False
         self._made = 0
         self._has_owner = False
-        memory = None if self.on_disk else in_memory()
-        # Programs stay in the other folder: memory may be mounted without the right to run any.
-        self._data = Path(tempfile.mkdtemp(prefix="wl-pg-", dir=memory or self.folder))
+        self._data = self._data_folder()
         if nobody:
             for folder in (self.folder, self._data):
                 os.chown(folder, nobody.pw_uid, nobody.pw_gid)
@@ -217,6 +242,13 @@ class PostgresServer(Server):
     def _verified(self) -> dict[str, str]:
         return {"sslmode": "verify-full", "sslrootcert": str(self._tls.authority)} if self._tls else {}
 
+    def _data_folder(self) -> Path:
+        """A new folder for its data. Programs stay in the other one: memory may be mounted without the right to run
+        any.
+        """
+        memory = None if self.on_disk else in_memory()
+        return Path(tempfile.mkdtemp(prefix="wl-pg-", dir=memory or self.folder))
+
     def _initialize(self) -> None:
         secret = self.folder / "password"  # in a folder that is closed to others
         secret.write_text(self.password)
@@ -236,6 +268,43 @@ class PostgresServer(Server):
             copy = Path(shutil.copy(source, self._data))
             copy.chmod(0o600)  # another's key, or one that others may read, is refused
             os.chown(copy, owner.st_uid, owner.st_gid)
+
+
+class SmallDiskPostgres(PostgresServer):
+    """Its data and its log of writes are on a disk of 256 MB of their own, which `fill` fills, as far as this process
+    may mount one: `disk` is None where it may not.
+    """
+
+    disk: Path | None = None
+
+    def argv(self) -> list[str]:
+        return [*super().argv(), "-c", "max_wal_size=64MB", "-c", "min_wal_size=32MB"]
+
+    def fill(self) -> None:
+        """Leave no block free. Raises AssertionError where there is no disk of its own."""
+        assert self.disk is not None
+        fill(self.disk)
+
+    def make_room(self) -> None:
+        """Take away what filled the disk; start the server again if it has ended meanwhile."""
+        assert self.disk is not None
+        make_room(self.disk)
+        if self._process is not None and self._process.poll() is not None:
+            self.stop()
+        self.start()
+
+    def close(self) -> None:
+        super().close()
+        if self.disk is not None:
+            unmount(self.disk)
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _data_folder(self) -> Path:
+        folder = self.folder / "data"
+        folder.mkdir()
+        if mount_memory(folder, megabytes=256):
+            self.disk = folder
+        return folder
 
 
 class ValkeyServer(Server):

@@ -16,5 +16,6 @@ def settings(*, as_json: bool) -> None:
     found = diagnose()
     for problem in found.problems:
         click.echo(f"not in force: {escape_control(str(problem))}", err=True)
-    rows = effective(found.settings)
-    print_list(rows, ("variable", "value", "set", "default"), as_json=as_json)
+    rows = effective(found.settings, found.problems, unknown=found.unknown)
+    shown = rows if as_json else [{**row, "set": "not in force" if row["fault"] else row["set"]} for row in rows]
+    print_list(shown, ("variable", "value", "set", "default"), as_json=as_json)

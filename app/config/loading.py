@@ -168,6 +168,7 @@ class Diagnosis:
     settings: Settings
     problems: list[Problem]
     file_read: bool  # also true where there is no file
+    unknown: Sequence[tuple[str, str | None]] = ()  # variables that are no settings, as `unknown_variables` gives them
 
 
 def diagnose(*, warn: bool = True) -> Diagnosis:
@@ -183,9 +184,10 @@ def diagnose(*, warn: bool = True) -> Diagnosis:
     problems += [*unreadable, *settings.environment_problems(), *problems_of(settings)]
     if not unreadable:
         settings.complete_with_directory(read_directory_url(settings, problems))
+    unknown = unknown_variables(settings.file_path)
     if warn:
-        _log_unknown_variables(settings.file_path)
-    return Diagnosis(settings, list(dict.fromkeys(problems)), not unreadable)
+        _log_unknown(unknown)
+    return Diagnosis(settings, list(dict.fromkeys(problems)), not unreadable, unknown)
 
 
 def usable(kind: type[Read]) -> Read | None:
@@ -223,11 +225,11 @@ def _require_none(problems: list[Problem]) -> None:
     """Raises ConfigurationError where there are problems; else logs unknown variables."""
     if problems:
         raise ConfigurationError(list(dict.fromkeys(problems)))
-    _log_unknown_variables(_path_of(_read(FileSettings, []).config))
+    _log_unknown(unknown_variables(_path_of(_read(FileSettings, []).config)))
 
 
-def _log_unknown_variables(path: Path | None) -> None:
-    for name, meant in unknown_variables(path):
+def _log_unknown(unknown: Sequence[tuple[str, str | None]]) -> None:
+    for name, meant in unknown:
         log.warning("unknown_variable", variable=name, meant=meant, then="it is ignored")
 
 

@@ -15,6 +15,11 @@ from app.outage_causes import DISK_FULL, LOCKED, UNREACHABLE, trouble_of_databas
 # The write-ahead log grows to 4 MB before its pages go into the file, and both are on this disk. With less, the next
 # writes may still find room in the log, and those after them do not.
 LEAST_FREE: Final = 4 * 1024 * 1024  # bytes
+# What does not fit into PostgreSQL's least working memory goes into a file that it deletes at once: no row is written.
+_SPILL: Final = """
+    WITH filled AS MATERIALIZED (SELECT repeat('x', 8000) AS block FROM generate_series(1, 525))
+    SELECT count(block) FROM filled
+"""
 _WRITTEN: Final = ("connections", "deliveries", "events", "jobs")  # tables that each webhook's way writes to
 _HOLDERS: Final = """
     SELECT DISTINCT pid FROM pg_locks
@@ -36,6 +41,23 @@ def trouble_here(database: Database) -> str | None:
     except OSError:
         return UNREACHABLE
     return DISK_FULL if disk.f_bavail * disk.f_frsize < LEAST_FREE else None
+
+
+def room_trouble(database: Database) -> str | None:
+    """DISK_FULL where the disk of PostgreSQL's tables has no 4 MB left, by a temporary file there; None otherwise.
+
+    A table that has to grow is refused then, although rows that fit into its pages are still taken.
+    """
+    if database.is_sqlite:
+        return None
+    try:
+        with database.dry_run() as session:
+            session.execute(text("SET LOCAL work_mem = '64kB'"))
+            session.execute(text("SET LOCAL temp_tablespaces = ''"))  # where the database's tables are
+            session.execute(text(_SPILL))
+    except DBAPIError as failed:
+        return DISK_FULL if trouble_of_database(failed) == DISK_FULL else None  # others are found by reading
+    return None
 
 
 def lock_trouble(database: Database, *, seconds: float = 0.0) -> str | None:

@@ -28,7 +28,6 @@ from app.telemetry import (
     WEBHOOKS,
     get_logger,
     is_debugging,
-    observe_many,
     trace_of,
 )
 from app.web.announcing import Announcer
@@ -349,7 +348,7 @@ class GroupCommit:
             self.answers.answered()
             STORE_SECONDS.observe(now - batch[0].since)
             arrivals = [one.arrived for one in batch if one.delivery.environment != canary.ENVIRONMENT]
-            observe_many(INGEST_SECONDS, [now - arrived for arrived in arrivals])
+            INGEST_SECONDS.observe_many([now - arrived for arrived in arrivals])
             BATCH_SIZES.labels("stored").observe(len(batch))
         self.announcer.announce(receipt.event_id for receipt in receipts)
 

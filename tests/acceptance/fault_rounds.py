@@ -8,29 +8,40 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import psycopg
+from kombu import Connection
 from sqlalchemy.engine import make_url
 
+from app.brokers.rabbitmq import length
 from app.sealing import new_key
 from bench.load import KEY, body
-from tests.acceptance.status_faults import EVERY, Act, Fault, Installation, Watched
+from tests.acceptance.status_faults import EVERY, RABBITMQ, RABBITMQ_QUEUE, Act, Fault, Installation, Watched
+from tests.servers import fill, make_room
 from tests.waiting import until
 
 LAPSING: Final = "lapsing"  # an integration whose tokens live for half a minute
 ENOUGH: Final = 8  # jobs that fail, of which five open a destination's breaker
 RETRIES: Final = 3.0  # seconds between two tries of Nango
-SKEWED: Final = (
-    "import datetime\nimport app.clock\n"
-    "right = app.clock.utc_now\n"
-    "app.clock.utc_now = lambda: right() + datetime.timedelta(seconds=60)\n"
-)
 OLDER: Final = (
     "from importlib import metadata\n"
     "right = metadata.version\n"
     "metadata.version = lambda name: '0.0.9' if name == 'waylink' else right(name)\n"
 )
+
+
+def faketime() -> Path | None:
+    """The library of Debian's faketime, which gives a process another clock; None where it is not installed."""
+    return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
+
+
+def a_minute_ahead() -> dict[str, str]:
+    """Variables of a process whose clock is wrong. The clock that times out its waits stays right."""
+    library = faketime()
+    assert library is not None
+    return {"LD_PRELOAD": str(library), "FAKETIME": "+60s", "DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
 
 
 def frozen(name: str, check: str | Callable[[Installation], str], **more: Any) -> Fault:
@@ -90,6 +101,12 @@ def _database(act: str, *arguments: object) -> Act:
         getattr(place, act)(*arguments)
 
     return run
+
+
+def _fill_database(at: Installation) -> None:
+    assert at.small_disk is not None
+    at.small_disk.fill()
+    threading.Thread(target=at.post, daemon=True).start()
 
 
 def _server(act: str) -> Act:
@@ -247,7 +264,16 @@ DATABASE_LOCKED: Final = (
         repair="the session ended",
     ),
 )
-TEAMS_AND_SKEWS: Final = (
+DATABASE_DISK_FULL: Final = (
+    Fault(
+        name="PostgreSQL: the disk is full (tmpfs)",
+        check="database",
+        begin=_fill_database,
+        end=lambda at: at.small_disk.make_room(),
+        repair="room made",
+    ),
+)
+TEAMS_AND_VERSIONS: Final = (
     hook(
         "gone",
         "answers 410",
@@ -271,13 +297,6 @@ TEAMS_AND_SKEWS: Final = (
         begin=lambda _: None,
         end=lambda at: at.hooks.let_go(),
         repair="it answers 200",
-    ),
-    Fault(
-        name="clock: a minute ahead",
-        check=f"clock:{socket.gethostname()}",
-        begin=lambda at: at.start("web-3", **at.patched(SKEWED)),
-        end=lambda at: at.stop("web-3"),
-        repair="set right",
     ),
     Fault(
         name="version: a process of another release",
@@ -321,13 +340,6 @@ SECRETS: Final = (
 )
 
 
-def _fill(at: Watched) -> None:
-    filling = at.waylink.data / "filling"
-    with contextlib.suppress(OSError), filling.open("wb", buffering=0) as file:
-        while file.write(bytes(4096)):
-            pass
-
-
 @contextlib.contextmanager
 def _write_lock(at: Watched) -> Iterator[None]:
     with contextlib.closing(
@@ -337,13 +349,35 @@ def _write_lock(at: Watched) -> Iterator[None]:
         yield
 
 
+def _taken_by_rabbitmq(at: Installation) -> None:
+    with Connection(at.more[RABBITMQ].url()) as connection:
+        until("RabbitMQ has taken a job", lambda: length(connection, RABBITMQ_QUEUE), every=EVERY)
+
+
+RABBITMQ_AND_CLOCK: Final = (
+    Fault(
+        name="RabbitMQ, a team's own broker: stopped",
+        check=f"destination-failing:bench/{RABBITMQ}",
+        begin=lambda at: (at.more[RABBITMQ].stop(), at.post(plan=RABBITMQ, count=ENOUGH)),
+        end=lambda at: at.more[RABBITMQ].start(),
+        repair="started again",
+        success=_taken_by_rabbitmq,
+    ),
+    Fault(
+        name="clock: a minute ahead (faketime)",
+        check=f"clock:{socket.gethostname()}",
+        begin=lambda at: at.start("web-3", **a_minute_ahead()),
+        end=lambda at: at.stop("web-3"),
+        repair="set right",
+    ),
+)
 _LOCKS: Final = contextlib.ExitStack()
 DISK_FULL: Final = (
     Fault(
         name="SQLite: the disk is full (tmpfs)",
         check="database",
-        begin=_fill,
-        end=lambda at: (at.waylink.data / "filling").unlink(),
+        begin=lambda at: fill(at.waylink.data),
+        end=lambda at: make_room(at.waylink.data),
         repair="room made",
     ),
 )
@@ -365,6 +399,6 @@ ROUNDS: Final = {
     "postgres frozen": DATABASE_FROZEN,
     "read-only": DATABASE_READ_ONLY,
     "locked": DATABASE_LOCKED,
-    "teams": TEAMS_AND_SKEWS,
+    "teams": TEAMS_AND_VERSIONS,
     "secrets": SECRETS,
 }

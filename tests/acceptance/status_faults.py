@@ -7,10 +7,8 @@ an internal and a team broker, and endpoints of their own. Faults of one round b
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
-import subprocess
 import threading
 import time
 import uuid
@@ -28,10 +26,13 @@ from bench.product import Product, product
 from tests.acceptance.harness import Waylink, installation
 from tests.integration.delivery.endpoints import Endpoints, endpoints
 from tests.ports import free_port
+from tests.rabbit import RabbitServer
+from tests.servers import SmallDiskPostgres, mount_memory, unmount
 from tests.waiting import until
 
 NO_ANSWER: Final = "no answer"  # in the place of a check's id: of an API whose processes all stand still
 HOOKS: Final = ("gone", "broken", "hanging")
+RABBITMQ, RABBITMQ_QUEUE = "rabbitmq", "team.bench.rabbitmq"
 EVERY, WITHIN = 0.3, 120.0  # seconds: between two looks; after which a look is given up
 
 
@@ -92,6 +93,12 @@ class Installation(Watched):
 
     def kill(self, name: str) -> None:
         self.product.processes[name].kill()
+
+    @property
+    def small_disk(self) -> SmallDiskPostgres | None:
+        """The database's server, where its disk can be filled."""
+        server = self.product.postgres
+        return server if isinstance(server, SmallDiskPostgres) and server.disk is not None else None
 
     def start(self, name: str, **variables: str) -> None:
         self.product.start(name, **variables)
@@ -244,19 +251,26 @@ def round_of(at: Watched, faults: Sequence[Fault]) -> list[Seen]:
 
 
 @contextlib.contextmanager
-def installed(folder: Path) -> Iterator[Installation]:
-    """An installation on which nothing is red."""
+def installed(
+    folder: Path, *, webs: Sequence[str] = ("web-1", "web-2"), config: str = "", **variables: str
+) -> Iterator[Installation]:
+    """An installation on which nothing is red. Its PostgreSQL has a small disk of its own where one may be mounted.
+
+    config: further lines of its waylink.toml.
+    """
     with endpoints() as hooks:
         key = new_key()
-        names = ("sandbox", "web-1", "web-2", "events-1", "io-1", "beat")
+        names = ("sandbox", *webs, "events-1", "io-1", "beat")
         with product(
             names,
             {"import": ["connection.created"]},
-            config=_hooks(hooks.url),
+            config=_hooks(hooks.url) + config,
             proxied=True,
+            database=SmallDiskPostgres,
             WAYLINK_SECRET_KEY=key,
             WAYLINK_ALLOWED_DESTINATION_RANGES="127.0.0.0/8",
             WAYLINK_CANARY_EVERY="15s",
+            **variables,
         ) as running:
             running.web_ports = {**running.web_ports, "web-3": free_port(), "web-4": free_port()}
             made = running.waylink.run("token", "create", "status", "--scope", "viewer", "--json")
@@ -283,13 +297,26 @@ def is_well(at: Watched) -> None:
 
 
 @contextlib.contextmanager
+def with_rabbitmq(folder: Path) -> Iterator[Installation]:
+    """An installation with a team whose own broker is RabbitMQ, which takes connections of a plan of that name."""
+    config = (
+        f'\n[teams.bench.destinations.{RABBITMQ}]\nkind = "celery"\nqueue = "{RABBITMQ_QUEUE}"\n'
+        f'broker_url_env = "BROKER_OF_BENCH"\n{_route(RABBITMQ)}'
+    )
+    with contextlib.closing(RabbitServer()) as server:
+        server.start()
+        with installed(folder, webs=["web-1"], config=config, BROKER_OF_BENCH=server.url()) as at:
+            at.more[RABBITMQ] = server
+            yield at
+
+
+@contextlib.contextmanager
 def on_a_small_disk(broker_url: str) -> Iterator[Watched | None]:
     """A web process with its SQLite database on a disk of 16 MB of its own; None where nothing may be mounted."""
     variables = {"WAYLINK_BROKER_URL": broker_url, "WAYLINK_NANGO_SIGNING_KEYS": KEY}
     with installation(**variables) as waylink:
         waylink.data.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(waylink.data)]
-        if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
+        if not mount_memory(waylink.data, megabytes=16):
             yield None
             return
         try:
@@ -300,7 +327,7 @@ def on_a_small_disk(broker_url: str) -> Iterator[Watched | None]:
             yield Watched(waylink, json.loads(made.stdout)["token"])
             web.close()
         finally:
-            subprocess.run(["umount", "--lazy", str(waylink.data)], check=True)
+            unmount(waylink.data)
 
 
 def _hooks(url: str) -> str:
@@ -309,10 +336,13 @@ def _hooks(url: str) -> str:
     for name in HOOKS:
         path = "hang/hanging" if name == "hanging" else f"200/{name}"
         parts.append(f'\n[teams.bench.destinations.{name}]\nkind = "http"\nurl = "{url}/{path}"\n')
-    for name in HOOKS:
-        pattern = json.dumps({"type": ["connection.created"], "tags": {"plan": [name]}})
-        parts.append(
-            f'\n[[routes]]\nname = "{name}"\nteam = "bench"\ndestination = "{name}"\njob = "bench.{name}"\n'
-            f"pattern = '{pattern}'\n"
-        )
-    return "".join(parts)
+    return "".join([*parts, *map(_route, HOOKS)])
+
+
+def _route(name: str) -> str:
+    """A route of the plan to the destination of that name."""
+    pattern = json.dumps({"type": ["connection.created"], "tags": {"plan": [name]}})
+    return (
+        f'\n[[routes]]\nname = "{name}"\nteam = "bench"\ndestination = "{name}"\njob = "bench.{name}"\n'
+        f"pattern = '{pattern}'\n"
+    )

@@ -58,3 +58,30 @@ def test_no_secret_is_shown(monkeypatch, tmp_path):
         assert CANARY not in str(rows), name
         [row] = [row for row in rows if row["variable"] == f"WAYLINK_{name.upper()}"]
         assert HIDDEN in row["value"]
+
+
+def test_a_variable_that_cannot_be_used_is_shown_as_not_set_with_its_fault(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WAYLINK_PORT", "eighty")  # cannot be read
+    monkeypatch.setenv("WAYLINK_DATABASE_URL", f"mysql://u:{CANARY}@db.example/x")  # can be read, and not be used
+    monkeypatch.setenv("WAYLINK_HOST", "127.0.0.1")
+    found = diagnose()
+    rows = {row["variable"]: row for row in effective(found.settings, found.problems, unknown=found.unknown)}
+    told = {problem.where: problem.what for problem in found.problems}
+    for name in ("WAYLINK_PORT", "WAYLINK_DATABASE_URL"):
+        assert (rows[name]["set"], rows[name]["fault"]) == (False, told[name]), name
+    assert rows["WAYLINK_PORT"]["value"] == rows["WAYLINK_PORT"]["default"]
+    assert (rows["WAYLINK_HOST"]["set"], rows["WAYLINK_HOST"]["fault"]) == (True, None)
+    assert CANARY not in str(rows)
+
+
+def test_an_unknown_variable_is_shown_with_the_setting_that_is_probably_meant(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WAYLINK_PROT", CANARY)
+    monkeypatch.setenv("WAYLINK_ELEPHANT", CANARY)
+    found = diagnose()
+    rows = {row["variable"]: row for row in effective(found.settings, found.problems, unknown=found.unknown)}
+    assert (rows["WAYLINK_PROT"]["set"], rows["WAYLINK_PROT"]["value"]) == (False, HIDDEN)
+    assert "WAYLINK_PORT is probably meant" in rows["WAYLINK_PROT"]["fault"]
+    assert rows["WAYLINK_ELEPHANT"]["fault"] == "unknown, and ignored"
+    assert CANARY not in str(rows)

@@ -40,7 +40,7 @@ from app.services.delivery.http_transport import HttpTransport
 from app.services.delivery.in_flight import AttemptResult, DeliveryAttempt, InFlight
 from app.services.delivery.results import RecordedResults, give_up, record, update_health
 from app.services.delivery.slots import Slots
-from app.telemetry import ATTEMPT_SECONDS, JOBS, WEBHOOK_TO_JOB_SECONDS, get_logger, is_debugging, observe_many
+from app.telemetry import ATTEMPT_SECONDS, JOBS, WEBHOOK_TO_JOB_SECONDS, get_logger, is_debugging
 
 if TYPE_CHECKING:
     from app.traces.attempts import AttemptSpans
@@ -187,7 +187,7 @@ class Deliverer:
             self._unrecorded.append(result)
         for histogram, values in ((ATTEMPT_SECONDS, latencies), (WEBHOOK_TO_JOB_SECONDS, since_receipt)):
             for key, seconds in values.items():
-                observe_many(histogram.labels(*key), seconds)
+                histogram.labels(*key).observe_many(seconds)
         if self.spans is not None:
             self.spans.ended(results)
         if is_debugging():

@@ -16,10 +16,10 @@ from app.db.engine import Database
 from app.db.read import canary as canary_rows
 from app.db.read.canary import StageAge
 from app.db.schema_version import require_current, takes_writes
-from app.db.storing_troubles import lock_holders, lock_trouble, trouble_here
+from app.db.storing_troubles import lock_holders, lock_trouble, room_trouble, trouble_here
 from app.domain.status import Check, CheckKind, Level
 from app.errors import DatabaseNotMigrated
-from app.outage_causes import LOCKED, READ_ONLY, of_database
+from app.outage_causes import DISK_FULL, LOCKED, READ_ONLY, of_database
 from app.services.status import (
     brokers,
     bulk_runs,
@@ -87,7 +87,7 @@ def database_checks(database: Database, installation: Installation, *, now: date
     dialect, trouble = database.engine.dialect.name, ""
     try:
         require_current(database)
-        trouble = trouble_here(database) or lock_trouble(database, seconds=LOCK_SECONDS) or ""
+        trouble = trouble_here(database) or room_trouble(database) or lock_trouble(database, seconds=LOCK_SECONDS) or ""
         with database.read() as session:
             facts = read(session, installation, dialect=dialect, trouble=trouble, now=now)
     except DatabaseNotMigrated as behind:
@@ -152,6 +152,10 @@ def _database_check(dialect: str, trouble: str, holders: Sequence[int] = ()) -> 
     if not trouble:
         return Check(CheckKind.DATABASE, Level.OK, "answers", dialect)
     cause = f"{dialect} takes no writes: webhooks are not stored, no work is done"
+    if trouble == DISK_FULL and dialect != "sqlite":
+        cause = (
+            f"the disk of {dialect}'s tables has no 4 MB left: a table that has to grow takes no rows. Make room there"
+        )
     if trouble == LOCKED:
         what = "the write lock" if dialect == "sqlite" else "a table's lock"
         named = f" ({some([f'process {pid} of the server' for pid in holders])})" if holders else ""

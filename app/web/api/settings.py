@@ -11,13 +11,15 @@ from app.web.api.endpoint import Call, Endpoint, endpoint, record
 class SettingRow(Struct, frozen=True, kw_only=True):
     """A variable. `value`: null where it is unset; `(hidden)` stands for a secret or a part of one.
 
-    `set`: whether the web process found it set.
+    `set`: whether the web process found it set, and uses it. `fault`: why it is not in force; null where nothing is
+    wrong. A variable named like a setting that is none is among them, with its value hidden.
     """
 
     variable: str
     value: str | float | bool | None
     default: str | float | bool | None
     set: bool
+    fault: str | None
     meaning: str
 
 

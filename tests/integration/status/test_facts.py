@@ -3,8 +3,9 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
-from app.db import key_uses, refreshes, ticks
+from app.db import key_uses, refreshes, storing_troubles, ticks
 from app.db.key_uses import KeyUse
 from app.db.models import DestinationHealth, Event
 from app.db.read import arrivals, destination_troubles, figures, refresh_dangers
@@ -17,6 +18,16 @@ from app.services.status import webhooks
 from tests.integration.status.rows import a_connection, a_job, add, an_event, destination
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+
+def test_room_is_looked_for_by_writing_a_temporary_file_where_the_tables_are(database):
+    assert storing_troubles.room_trouble(database) is None
+    if database.is_sqlite:
+        return
+    with database.dry_run() as session:
+        session.execute(text("SET LOCAL work_mem = '64kB'"))
+        [plan] = session.scalar(text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {storing_troubles._SPILL}"))
+    assert plan["Plan"]["Temp Written Blocks"] * 8192 >= storing_troubles.LEAST_FREE * 0.95
 
 
 def test_events_that_wait_for_an_answer_are_known_by_their_problem(database, clock):
