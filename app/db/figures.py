@@ -65,10 +65,22 @@ def put(session: Session, figures: Figures, *, at: datetime) -> None:
             session.execute(statement, rows)
 
 
-def points(session: Session, name: FigureName, step: Step, *, since: datetime, until: datetime) -> list[Point]:
-    """Figures of a name within a time, the earliest first, POINTS + 1 at most."""
+def points(
+    session: Session,
+    name: FigureName,
+    step: Step,
+    *,
+    since: datetime,
+    until: datetime,
+    of: Sequence[str] | None = None,
+) -> list[Point]:
+    """Figures of a name within a time, the earliest first, POINTS + 1 at most. of: their first labels; None: all."""
     within = (Figure.step == step, Figure.at >= step.start(since), Figure.at < until, Figure.name == name)
     found = select(Figure.at, Figure.labels, Figure.value).where(*within).order_by(Figure.at, Figure.labels)
+    if of is not None:
+        found = found.where(
+            Figure.labels.startswith(msgspec.json.encode(of).decode().removesuffix("]"), autoescape=True)
+        )
     return [
         Point(row.at, tuple(msgspec.json.decode(row.labels)), row.value)
         for row in session.execute(found.limit(POINTS + 1))

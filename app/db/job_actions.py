@@ -42,6 +42,7 @@ class JobFilters:
     created_until: datetime | None = None
     ended_since: datetime | None = None
     ended_until: datetime | None = None
+    parked: bool | None = None
     as_of: datetime | None = None
 
 
@@ -201,6 +202,10 @@ def _filtered(statement: Select[Any], filters: JobFilters) -> Select[Any]:
     ):
         if value is not None:
             statement = statement.where(column == value)
+    if filters.parked is not None:
+        statement = statement.where(
+            UNFINISHED, _jobs.c.blocked_by.is_not(None) if filters.parked else _jobs.c.blocked_by.is_(None)
+        )
     if filters.event_type is not None:
         of_type = exists().where(_events.c.id == _jobs.c.event_id, _events.c.type == filters.event_type)
         statement = statement.where(of_type)

@@ -62,13 +62,16 @@ def newest(
     session: Session,
     *,
     since: datetime,
+    until: datetime | None = None,
     environment: str | None = None,
     cause: str | None = None,
     limit: int | None = None,
     before: RejectionKey | None = None,
 ) -> list[Rejection]:
-    """Rows of minutes from `since` on, newest first; after the row with the key `before`, if given."""
+    """Rows of minutes from `since` on and before `until`, newest first; after that with the key `before`, if given."""
     statement = select(Rejection).where(Rejection.minute >= since)
+    if until is not None:
+        statement = statement.where(Rejection.minute < until)
     if environment is not None:
         statement = statement.where(Rejection.environment == environment)
     if cause is not None:

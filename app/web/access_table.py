@@ -84,6 +84,7 @@ PAGES: Final[Mapping[str, Needs]] = {
     "GET /console/connections/{con_id}/unlink": _CHANGE,
     "POST /console/connections/{con_id}/unlink": _CHANGE,
     "GET /console/queues": _READ_OWN,
+    "GET /console/figures/{figure}": _READ,
     "GET /console/audit": _CHANGE,
     "GET /console/bulk-runs": _READ_OWN,
     "GET /console/bulk-runs/{blk_id}": _READ_OWN,

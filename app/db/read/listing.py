@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Select, bindparam, exists, func, select
 from sqlalchemy.orm import Session
 
 from app.db import attempts, decisions, documents
+from app.db.jobs import UNFINISHED
 from app.db.models import RARE_TYPES, Connection, Event, Job
 from app.db.read import event_search, searching
 from app.db.read.searching import Page, Place
@@ -39,6 +40,11 @@ class ListFilters:
     search: int | None = None
     since: datetime | None = None  # of rows made then or later
     until: datetime | None = None  # of rows made before
+    processed_since: datetime | None = None  # of events: the end of their processing
+    processed_until: datetime | None = None
+    parked: bool | None = None  # of unfinished jobs
+    ended_since: datetime | None = None  # of jobs
+    ended_until: datetime | None = None
     query: EventSearch | None = None  # of events; its times and its id are in `since`, `until` and `event_id`
     state: str | None = None
     type: str | None = None
@@ -86,7 +92,9 @@ def events(session: Session, filters: ListFilters) -> Page:
         rows = [row for part in parts for row in read(statement.where(part))]
         return Page(sorted(rows, key=itemgetter("id"), reverse=True)[: filters.limit])
     states = {filters.state, query.value(Field.STATE)}
-    indexed = filters.team is not None or filters.event_id is not None or bool(states & _INDEXED_EVENTS)
+    is_processed = filters.processed_since is not None or filters.processed_until is not None
+    is_few = bool(states & _INDEXED_EVENTS) and not is_processed
+    indexed = filters.team is not None or filters.event_id is not None or is_few
     return searching.page_of(session, statement, Event.id, EVENT, place=_place(filters, indexed=indexed), read=read)
 
 
@@ -132,8 +140,14 @@ def jobs(session: Session, filters: ListFilters) -> Page:
         (Job.name, filters.name),
         (Job.fault, filters.fault),
         (Job.event_id, filters.event_id),
-    ).where(Job.team != canary.TEAM)
-    indexed = filters.state in _INDEXED_JOBS or filters.event_id is not None
+    ).where(Job.team != canary.TEAM, *between(Job.finished_at, filters.ended_since, filters.ended_until))
+    if filters.parked is not None:
+        statement = statement.where(
+            UNFINISHED, Job.blocked_by.is_not(None) if filters.parked else Job.blocked_by.is_(None)
+        )
+    is_ended = filters.ended_since is not None or filters.ended_until is not None
+    is_few = filters.parked is not None or (filters.state in _INDEXED_JOBS and not is_ended)
+    indexed = is_few or filters.event_id is not None
     statement, read = page(statement, Job.id, filters), partial(_rows, session, _job)
     return searching.page_of(session, statement, Job.id, JOB, place=_place(filters, indexed=indexed), read=read)
 
@@ -180,7 +194,14 @@ def _are(filters: ListFilters, of: Any) -> list[ColumnElement[bool]]:
     )
     found = [column == value for column, value in pairs if value is not None]
     asked = event_search.conditions(filters.query, of) if filters.query is not None else []
+    found += between(of.processed_at, filters.processed_since, filters.processed_until)
     return [*found, *asked, of.environment != canary.ENVIRONMENT]
+
+
+def between(column: Any, since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
+    """Conditions on a time: from `since` on, before `until`."""
+    found = [column >= since] if since is not None else []
+    return [*found, column < until] if until is not None else found
 
 
 def _parts(session: Session, filters: ListFilters) -> list[ColumnElement[bool]] | None:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.db.models import Connection, Link, Organization, Refresh, User
 from app.db.read import searching
-from app.db.read.listing import equal, shown_time
+from app.db.read.listing import between, equal, shown_time
 from app.db.read.searching import Page, Place
 from app.domain.refreshing.lives import earliest
 from app.domain.refreshing.renewal import OVERDUE, plan_state, why_no_plan
@@ -29,8 +29,8 @@ class RefreshFilters:
     """All that is given has to hold; None is any.
 
     after: continues a list behind the row with this id. due: bounds of when a plan is due. deadline_before: one of the
-    connection's clocks runs out before then. These two mean open plans. search: rows that a page looks at where no
-    index has what is asked for (`searching`); None: as many as it takes.
+    connection's clocks runs out before then. These two mean open plans. finished: bounds of when a refresh ended.
+    search: rows that a page looks at where no index has what is asked for (`searching`); None: as many as it takes.
     """
 
     now: datetime
@@ -42,6 +42,8 @@ class RefreshFilters:
     due_after: datetime | None = None
     due_before: datetime | None = None
     deadline_before: datetime | None = None
+    finished_since: datetime | None = None
+    finished_until: datetime | None = None
     environment: str | None = None
     integration: str | None = None
     connection_id: str | None = None
@@ -57,14 +59,19 @@ class RefreshFilters:
     @property
     def is_contradictory(self) -> bool:
         """Whether no row can be meant: past refreshes with properties of plans."""
-        return self.state is RefreshState.FINISHED and self._bounds_plans
+        return self.is_open and (self.state is RefreshState.FINISHED or self.bounds_end)
 
     @property
     def is_indexed(self) -> bool:
         """Whether an index has what is asked for."""
         named = (self.connection_id, self.user, self.organization)
-        other = (self.outcome, self.environment, self.integration, self.provider, self.deadline_before)
+        other = (self.bounds_end, self.outcome, self.environment, self.integration, self.provider, self.deadline_before)
         return any(named) or not (any(other) or self.state in {RefreshState.PAUSED, RefreshState.FINISHED})
+
+    @property
+    def bounds_end(self) -> bool:
+        """Whether only past refreshes of a time are meant."""
+        return self.finished_since is not None or self.finished_until is not None
 
     @property
     def _bounds_plans(self) -> bool:
@@ -92,7 +99,8 @@ def refreshes(session: Session, filters: RefreshFilters) -> Page:
     def shown(bounded: Select[Any]) -> list[dict[str, Any]]:
         return [_shown(cast("Row", tuple(row)), filters.now) for row in session.execute(bounded)]
 
-    ended = [Refresh.finished_at.is_not(None)] if filters.state is RefreshState.FINISHED else []
+    ended = between(Refresh.finished_at, filters.finished_since, filters.finished_until)
+    ended += [Refresh.finished_at.is_not(None)] if filters.state is RefreshState.FINISHED else []
     newest = statement.where(*ended).order_by(Refresh.id.desc()).limit(filters.limit)
     if any((filters.connection_id, filters.user, filters.organization)):
         rows = [row for kind in _KINDS for row in shown(newest.where(kind))]

@@ -96,6 +96,6 @@ def _plain(value: Any) -> Any:
             return value.isoformat()
         case UUID():
             return show(EVENT, value)
-        case str():
+        case str() | bool():
             return value
     return [str(state) for state in value]

@@ -30,15 +30,23 @@ def read(session: Session, name: FigureName, step: Step, *, since: datetime, unt
 
 
 def merged(
-    session: Session, name: FigureName, step: Step, *, since: datetime, until: datetime, by: str | None
+    session: Session,
+    name: FigureName,
+    step: Step,
+    *,
+    since: datetime,
+    until: datetime,
+    by: str | None,
+    of: Sequence[str] | None = None,
 ) -> dict[datetime, dict[str, Summary]]:
     """The figure's values by span and by one of its labels, the others taken together; by None all are, under "".
 
-    Raises InvalidInput where there are too many points.
+    of: the first labels of those that are read, such as a team and a destination; None: all. Raises InvalidInput where
+    there are too many points.
     """
     shape, labels = _shape_of(name)
     values: dict[tuple[datetime, str], Sequence[int]] = {}
-    for point in _points(session, name, step, since=since, until=until):
+    for point in _points(session, name, step, since=since, until=until, of=of):
         if len(point.labels) == len(labels):
             key = point.at, "" if by is None else point.labels[labels.index(by)]
             values[key] = together(name, values[key], point.value) if key in values else point.value
@@ -54,8 +62,16 @@ def _shape_of(name: FigureName) -> tuple[Shape | None, Sequence[str]]:
     return shape, shape.labels if shape is not None else ("queue",)
 
 
-def _points(session: Session, name: FigureName, step: Step, *, since: datetime, until: datetime) -> list[rows.Point]:
-    found = rows.points(session, name, step, since=since, until=until)
+def _points(
+    session: Session,
+    name: FigureName,
+    step: Step,
+    *,
+    since: datetime,
+    until: datetime,
+    of: Sequence[str] | None = None,
+) -> list[rows.Point]:
+    found = rows.points(session, name, step, since=since, until=until, of=of)
     if len(found) > rows.POINTS:
         raise InvalidInput(f"these are more than {rows.POINTS} points: ask for less time, or a longer step")
     return found

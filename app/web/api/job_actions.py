@@ -46,6 +46,7 @@ class JobFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     created_until: When | None = None
     ended_since: Annotated[When, Meta(description="Completed or discarded since then.")] | None = None
     ended_until: When | None = None
+    parked: Annotated[bool | None, Meta(description="Parked because of their destination, or not.")] = None
 
 
 class JobsToActOn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -280,6 +281,7 @@ def _filters(call: Call, action: JobAction, given: JobFilter | None) -> JobFilte
         route=route,
         name=given.name,
         fault=given.fault,
+        parked=given.parked,
         event_type=given.event_type,
         event_id=identity(EVENT, given.event) if given.event is not None else None,
         **{name: moment(text, now=now) for name in times if (text := getattr(given, name)) is not None},

@@ -26,6 +26,7 @@ from app.web.api.shapes import AuditEntry, EventRecord, EventRow, JobRecord, Job
 Environment = Annotated[str | None, Meta(description="Of this environment.")]
 Integration = Annotated[str | None, Meta(description="Of this integration.")]
 Since = Annotated[str | None, Meta(description="Made since then: a time with its zone, or how long ago: `7d`.")]
+Until = Annotated[str | None, Meta(description="Made before then.")]
 ConnectionId = Annotated[str | None, Meta(description="Of the connection with this id of Nango's.")]
 
 
@@ -47,6 +48,9 @@ class EventQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     integration: Integration = None
     connection_id: ConnectionId = None
     since: Since = None
+    until: Until = None
+    processed_since: Annotated[str | None, Meta(description="Processed or failed since then.")] = None
+    processed_until: Annotated[str | None, Meta(description="Processed or failed before then.")] = None
 
 
 class JobQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,12 +61,20 @@ class JobQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True)
     name: Annotated[str | None, Meta(description="Of this name, such as `crm.import_contacts`.")] = None
     fault: Annotated[Fault | None, Meta(description="Discarded, and whose fault it is.")] = None
     event: Annotated[str | None, Meta(description="Of the event with this `evt_…` id.")] = None
+    parked: Annotated[
+        bool | None, Meta(description="Unfinished, and parked because of their destination; `false`: not parked.")
+    ] = None
     since: Since = None
+    until: Until = None
+    ended_since: Annotated[str | None, Meta(description="Completed, discarded or cancelled since then.")] = None
+    ended_until: Annotated[str | None, Meta(description="Completed, discarded or cancelled before then.")] = None
 
 
 class RejectionQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
     environment: Annotated[str | None, Meta(description="Of this environment; empty for unknown ones.")] = None
     cause: Annotated[str | None, Meta(description="For this cause, such as `bad_signature`.")] = None
+    since: Annotated[str | None, Meta(description="Of minutes since then: a time, or how long ago: `1h`.")] = None
+    until: Annotated[str | None, Meta(description="Of minutes before then.")] = None
 
 
 @endpoint("GET /audit", scope=Scope.OPERATOR)
@@ -98,8 +110,10 @@ def list_events(call: Call, query: EventQuery) -> Page[EventRow]:
         environment=query.environment,
         integration=query.integration,
         connection_id=query.connection_id,
-        since=asked.since_also(_since(call, query.since)),
-        until=asked.until,
+        since=asked.since_also(_time(call, query.since)),
+        until=min(filter(None, (asked.until, _time(call, query.until))), default=None),
+        processed_since=_time(call, query.processed_since),
+        processed_until=_time(call, query.processed_until),
         event_id=asked.event_id,
         query=asked.query,
         team=call.team,
@@ -133,7 +147,11 @@ def list_jobs(call: Call, query: JobQuery) -> Page[JobRow]:
         name=query.name,
         fault=query.fault,
         event_id=identity(EVENT, query.event) if query.event is not None else None,
-        since=_since(call, query.since),
+        parked=query.parked,
+        since=_time(call, query.since),
+        until=_time(call, query.until),
+        ended_since=_time(call, query.ended_since),
+        ended_until=_time(call, query.ended_until),
         search=searching.AT_MOST,
     )
     with call.context.database.read() as session:
@@ -147,13 +165,15 @@ def get_job(call: Call, job_id: str) -> JobRecord:
         return record(listing.job(session, identity(JOB, job_id), team=call.team), JobRecord)
 
 
-@endpoint("GET /rejections", scope=Scope.VIEWER)
+@endpoint("GET /rejections", scope=Scope.VIEWER, problems=(INVALID_INPUT,))
 def list_rejections(call: Call, query: RejectionQuery) -> Page[RejectionRow]:
     """List refused webhooks, newest first: a row per minute, environment and cause."""
+    kept, since = call.context.clock() - RECORD_KEPT, _time(call, query.since)
     with call.context.database.read() as session:
         found = rejections.newest(
             session,
-            since=call.context.clock() - RECORD_KEPT,
+            since=max(kept, since) if since is not None else kept,
+            until=_time(call, query.until),
             environment=query.environment,
             cause=query.cause,
             limit=query.limit + 1,
@@ -165,7 +185,7 @@ def list_rejections(call: Call, query: RejectionQuery) -> Page[RejectionRow]:
     return Page(data=[record(row, RejectionRow) for row in rows], next_cursor=cursor)
 
 
-def _since(call: Call, given: str | None) -> datetime | None:
+def _time(call: Call, given: str | None) -> datetime | None:
     return moment(given, now=call.context.clock()) if given is not None else None
 
 

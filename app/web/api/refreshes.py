@@ -11,7 +11,7 @@ from app.domain.states import RefreshOutcome, RefreshState
 from app.errors import InvalidInput
 from app.ids import CONNECTION, REFRESH
 from app.services.refreshing.renewals import renewal
-from app.timestamp_input import moment_ahead
+from app.timestamp_input import moment, moment_ahead
 from app.web.api.endpoint import Call, Endpoint, Page, PageQuery, endpoint, page, record
 from app.web.api.problems import INVALID_INPUT, NOT_FOUND
 from app.web.api.reading import after, identity
@@ -27,6 +27,10 @@ class RefreshQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=T
     deadline_before: (
         Annotated[Ahead, Meta(description="Planned, and the token or the grant lapses before then.")] | None
     ) = None
+    finished_since: Annotated[str | None, Meta(description="Finished since then: a time, or how long ago: `7d`.")] = (
+        None
+    )
+    finished_until: Annotated[str | None, Meta(description="Finished before then.")] = None
     environment: Annotated[str | None, Meta(description="Of this environment.")] = None
     integration: Annotated[str | None, Meta(description="Of this integration.")] = None
     connection_id: Annotated[str | None, Meta(description="Of the connection with this id of Nango's.")] = None
@@ -138,6 +142,11 @@ def list_refreshes(call: Call, query: RefreshQuery) -> Page[RefreshRow]:
         for name in ("due_before", "due_after", "deadline_before")
         if (text := getattr(query, name)) is not None
     }
+    bounds |= {
+        name: moment(text, now=now)
+        for name in ("finished_since", "finished_until")
+        if (text := getattr(query, name)) is not None
+    }
     filters = RefreshFilters(
         now=now,
         limit=query.limit + 1,
@@ -154,7 +163,9 @@ def list_refreshes(call: Call, query: RefreshQuery) -> Page[RefreshRow]:
         **bounds,
     )
     if filters.is_contradictory:
-        raise InvalidInput("`state=finished` leaves nothing with parameters about plans: give one of them")
+        raise InvalidInput(
+            "a plan is not finished: give parameters about plans, or `state=finished` and when, and not both"
+        )
     with call.context.database.read() as session:
         return page(refresh_listing.refreshes(session, filters), query.limit, RefreshRow)
 

@@ -28,8 +28,11 @@ JOB_FIELDS: Final = Fields(
         Filter("name", hint="Of this name, such as `crm.import_contacts`."),
         Filter("fault"),
         Filter("event", check=FOR_EVENT),
+        Filter("parked"),
         Filter("created_since", check=FOR_TIME),
+        Filter("created_until", check=FOR_TIME),
         Filter("ended_since", check=FOR_TIME),
+        Filter("ended_until", check=FOR_TIME),
     ),
 )
 FAILED_FIELDS: Final = Fields(
@@ -42,6 +45,7 @@ FAILED_FIELDS: Final = Fields(
         Filter("integration"),
         Filter("connection_id"),
         Filter("since", check=FOR_TIME),
+        Filter("until", check=FOR_TIME),
     ),
 )
 ROUTED_FIELDS: Final = Fields(
@@ -56,7 +60,8 @@ ROUTED_FIELDS: Final = Fields(
         Filter("connection_id"),
     ),
 )
-_OF_THE_LIST: Final = {"since": "created_since"}  # a filter of the list of jobs, and its name in acts
+# Filters of the list of jobs, and their names in acts.
+_OF_THE_LIST: Final = {"since": "created_since", "until": "created_until"}
 _NAMES: Final = {to: name for name, to in _OF_THE_LIST.items()}
 _WILL_BE: Final[Mapping[JobAction, str]] = {
     JobAction.RETRY: "will be delivered again, at once.",
@@ -92,7 +97,11 @@ def _event_samples(found: Any) -> list[tuple[str, str]]:
     return [(f"{events.PATH}/{event_id}", event_id) for event_id in found.samples[:3]]
 
 
-_SHARED: Final = frozenset({"state", "team", "destination", "route", "name", "fault", "event", "created_since"})
+_SHARED: Final = frozenset(
+    {"state", "team", "destination", "route", "name", "fault", "event", "parked", "ended_since", "ended_until"}
+    | _OF_THE_LIST.keys()
+    | _NAMES.keys()
+)
 
 
 def _of_jobs(action: JobAction) -> BulkActPage:

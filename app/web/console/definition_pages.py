@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from app.web.api import definitions, destinations
 from app.web.console.calling import ask
+from app.web.console.figure_charts import PATH as FIGURES
 from app.web.console.lists import Filter, List
 from app.web.console.rendering import link
 from app.web.console.serving import ConsoleContext, Visit
@@ -183,6 +184,14 @@ async def show_destination(context: ConsoleContext, visit: Visit) -> Response:
     path, operation = path_of(DESTINATIONS, found), "POST /console/destinations/{team}/{destination}/"
     qualified = f"{found.team}/{found.name}"
     buttons = [Button("Its jobs", link("/console/jobs", destination=qualified), "GET /console/jobs")]
+    buttons += [
+        Button(label, link(f"{FIGURES}/{figure}", destination=qualified), "GET /console/figures/{figure}")
+        for label, figure in (
+            ("Attempts over time", "jobs"),
+            ("Time to a job", "to-job"),
+            ("Dead letters", "discarded"),
+        )
+    ]
     if found.retired_at is None:
         name = "enable" if found.disabled_at else "disable"
         buttons.append(Button(name.capitalize(), f"{path}/{name}", operation + name))

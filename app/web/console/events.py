@@ -47,6 +47,9 @@ LIST: Final = List(
         Filter("integration"),
         Filter("connection_id"),
         Filter("since", check=FOR_TIME),
+        Filter("until", check=FOR_TIME),
+        Filter("processed_since", check=FOR_TIME),
+        Filter("processed_until", check=FOR_TIME),
     ),
 )
 

@@ -122,7 +122,8 @@ def _choices(kind: inspect.Type) -> tuple[str, ...]:
         case inspect.Metadata(type=inner):
             return _choices(inner)
         case inspect.UnionType(types=types):
-            return tuple(choice for each in types for choice in _choices(each))
+            found = tuple(choice for each in types for choice in _choices(each))
+            return ("true", "false") if found == ("true",) else found  # beside none of the two
         case inspect.EnumType(cls=members):
             return tuple(str(member.value) for member in members)
         case inspect.LiteralType(values=values):

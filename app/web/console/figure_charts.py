@@ -1,18 +1,25 @@
-"""The charts of the overview, from the figures over time."""
+"""Charts of figures over time, with what stands beside them."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sqlalchemy.orm import Session
 
-from app.domain.figures import FigureName, Step, Summary
+from app.domain.definitions import DestinationKey
+from app.domain.figures import Step, Summary
 from app.errors import InvalidInput
+from app.services.maintenance.upkeep import RECORD_KEPT
 from app.services.metrics import figure_points
-from app.web.console.charts import Chart, Look, Series, bars, lines
+from app.services.status.installation import Installation
+from app.web.console.charts import PLAIN, Chart, Overlay, Series, bars, lines
+from app.web.console.figure_kinds import KINDS, OVERVIEW, Kind, RowsLink
+from app.web.console.figure_times import TimeRange, of_step
 from app.web.console.rendering import link, span
+from app.web.console.serving import Visit
 
+PATH: Final = "/console/figures"
 # The spans that a viewer may choose, with the step of one bar or point.
 SPANS: Final[Mapping[str, tuple[timedelta, Step]]] = {
     "1h": (timedelta(hours=1), Step.MINUTE),
@@ -21,21 +28,30 @@ SPANS: Final[Mapping[str, tuple[timedelta, Step]]] = {
     "30d": (timedelta(days=30), Step.DAY),
 }
 DEFAULT: Final = "24h"
-_STEPS: Final = {Step.MINUTE: timedelta(minutes=1), Step.HOUR: timedelta(hours=1), Step.DAY: timedelta(days=1)}
-_STORED: Final = frozenset({"stored", "duplicate"})
-_RENEWED: Final = frozenset({"renewed", "first_seen", "unchanged", "no_expiry"})
-_WAITED: Final = frozenset({"rate_limited", "provider_down", "paused", "nango_down", "waited", "superseded"})
 Merged = Mapping[datetime, Mapping[str, Summary]]
 
 
 @dataclass(frozen=True, slots=True)
+class ShownLink:
+    """A link to the rows of a figure. count: their number; None where the figure is no number of rows, or where some of
+    them are not stored any more. column: as of `RowsLink`.
+    """
+
+    label: str
+    path: str
+    count: int | None
+    column: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class FigureChart:
-    """A chart with what stands beside it. now: the latest value, or the sum. scale: the upper end. rows: the values of
-    spans that have some. links: to the rows that are counted. problem: why there is no chart.
+    """A chart with what stands beside it. page: its own. now: the latest value, or the sum. scale: the upper end. rows:
+    the values of spans that have some, by the beginning. problem: why there is no chart.
     """
 
     id: str
     title: str
+    page: str
     unit: str
     chart: Chart | None
     series: Sequence[Series]
@@ -43,104 +59,77 @@ class FigureChart:
     scale: str
     since: str
     until: str
-    rows: Sequence[tuple[str, Sequence[str]]]
-    links: Sequence[tuple[str, str]]
+    rows: Sequence[tuple[datetime, Sequence[str]]]
+    links: Sequence[ShownLink]
     problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
-    """The declaration of a chart. look: of a label, for a stack; None: a line of its own for each label."""
+class Wanted:
+    """The figures to draw. unit: a name of the time. pages: the paths of lists that there are, with the time from which
+    on all of their rows are stored; links to others are left out.
+    """
 
-    id: str
-    title: str
-    noun: str
-    name: FigureName
-    label: str | None
-    names: Mapping[str, tuple[str, Look]]  # of the series, by their key
-    key: Callable[[str], str]
-    links: tuple[tuple[str, str], ...]
-    in_seconds: bool = False
-    stacked: bool = False
+    time: TimeRange
+    unit: str
+    pages: Mapping[str, datetime]
+    destination: DestinationKey | None = None
+    overlay: Overlay = PLAIN
 
 
-_ANSWERS: Final = _Kind(
-    "webhooks", "Webhooks", "webhooks", FigureName.WEBHOOKS, "answer",
-    {"well": ("stored", Look.WELL), "ill": ("not stored", Look.ILL)},
-    lambda answer: "well" if answer in _STORED else "ill",
-    (("Events", "/console/events?origin=webhook&since={}"), ("Rejections", "/console/rejections")), stacked=True,
-)  # fmt: skip
-_BACKLOG: Final = _Kind(
-    "backlog", "Backlog", "rows that wait, the latest", FigureName.BACKLOG, "queue",
-    {"events": ("events", Look.WELL), "jobs": ("jobs", Look.OTHER)}, lambda queue: queue,
-    (("Waiting events", "/console/events?state=received"), ("Available jobs", "/console/jobs?state=available")),
-)  # fmt: skip
-_OLDEST: Final = _Kind(
-    "oldest", "Age of the oldest that is due", "the latest", FigureName.OLDEST_DUE_SECONDS, "queue",
-    {"events": ("events", Look.WELL), "jobs": ("jobs", Look.OTHER)}, lambda queue: queue,
-    (("Queues and processes", "/console/queues"),), in_seconds=True,
-)  # fmt: skip
-_TO_JOB: Final = _Kind(
-    "to-job", "From webhook to job", "for 99 %, the latest", FigureName.WEBHOOK_TO_JOB_SECONDS, None,
-    {"p50": ("half of them within", Look.WELL), "p99": ("99 % within", Look.OTHER)}, lambda key: key,
-    (("Completed jobs", "/console/jobs?state=completed&since={}"),), in_seconds=True,
-)  # fmt: skip
-_DISCARDED: Final = _Kind(
-    "discarded", "Dead letters", "jobs given up", FigureName.JOBS_DISCARDED, "fault",
-    {"team": ("the team's fault", Look.ILL), "ours": ("Waylink's fault", Look.OTHER)},
-    lambda fault: "ours" if fault == "ours" else "team",
-    (("Dead letters", "/console/jobs?state=discarded&since={}"),), stacked=True,
-)  # fmt: skip
-_FAILED: Final = _Kind(
-    "events", "Events", "events", FigureName.EVENTS, "state",
-    {"well": ("processed", Look.WELL), "ill": ("failed", Look.ILL)},
-    lambda state: "ill" if state == "failed" else "well",
-    (("Failed events", "/console/events?state=failed&since={}"),), stacked=True,
-)  # fmt: skip
-_REFRESHES: Final = _Kind(
-    "refreshes", "Refreshes", "renewals", FigureName.REFRESHES, "outcome",
-    {"well": ("done", Look.WELL), "ill": ("failed", Look.ILL), "other": ("put off", Look.OTHER)},
-    lambda outcome: "well" if outcome in _RENEWED else "other" if outcome in _WAITED else "ill",
-    (("Refreshes", "/console/refreshes"),), stacked=True,
-)  # fmt: skip
-KINDS: Final = (_ANSWERS, _BACKLOG, _OLDEST, _TO_JOB, _FAILED, _DISCARDED, _REFRESHES)
-
-
-def read(session: Session, chosen: str, *, now: datetime, pages: Collection[str]) -> list[FigureChart]:
-    """All charts of a span. pages: the paths that there are; links to others are left out."""
+def read(session: Session, chosen: str, *, now: datetime, pages: Mapping[str, datetime]) -> list[FigureChart]:
+    """The charts of the overview, of a span."""
     length, step = SPANS[chosen]
-    spans = [step.start(now - length)]
-    while spans[-1] + _STEPS[step] <= now:
-        spans.append(spans[-1] + _STEPS[step])
-    return [_read(session, kind, chosen, spans, pages) for kind in KINDS]
+    wanted = Wanted(of_step(now - length, now, step), f"in {chosen}", pages)
+    return [chart_of(session, kind, wanted) for kind in OVERVIEW]
 
 
-def _read(session: Session, kind: _Kind, chosen: str, spans: Sequence[datetime], pages: Collection[str]) -> FigureChart:
+def chart_of(session: Session, kind: Kind, wanted: Wanted) -> FigureChart:
+    """The chart of a figure."""
     found: Merged = {}
-    problem, step = None, SPANS[chosen][1]
+    problem, time = None, wanted.time
     try:
         found = figure_points.merged(
-            session, kind.name, step, since=spans[0], until=spans[-1] + _STEPS[step], by=kind.label
+            session, kind.name, time.step, since=time.since, until=time.until, by=kind.label, of=wanted.destination
         )
     except InvalidInput as too_many:
         problem = str(too_many)
-    series = [Series(name, look, _values(kind, key, found, spans)) for key, (name, look) in kind.names.items()]
-    unit = f"{kind.noun} in {chosen}" if kind.stacked else kind.noun
-    links = [(label, path.format(chosen)) for label, path in kind.links if path.partition("?")[0] in pages]
-    chart = _drawn(kind, f"{kind.noun} per {step}" if kind.stacked else unit, series) if found else None
-    scale = _text(kind, chart.highest if chart else None) + (f" per {step}" if kind.stacked else "")
+    spans = time.spans
+    series = {key: Series(name, look, _values(kind, key, found, spans)) for key, (name, look) in kind.names.items()}
+    shown = tuple(series.values())
+    unit = f"{kind.noun} {wanted.unit}" if kind.stacked else kind.noun
+    drawn_unit = f"{kind.noun} per {time.step}" if kind.stacked else unit
+    chart = _drawn(kind, drawn_unit, shown, wanted.overlay) if found else None
+    scale = _text(kind, chart.highest if chart else None) + (f" per {time.step}" if kind.stacked else "")
     rows = [
-        (_moment(at), [_text(kind, each.values[number]) for each in series])
+        (at, [_text(kind, each.values[number]) for each in shown])
         for number, at in enumerate(spans)
-        if any(each.values[number] for each in series)
+        if any(each.values[number] for each in shown)
     ]
+    links = [_link(kind, each, series, wanted) for each in kind.links if each.path in wanted.pages]
+    of = {"destination": f"{wanted.destination[0]}/{wanted.destination[1]}"} if wanted.destination else {}
     return FigureChart(
-        kind.id, kind.title, unit, chart, series, _now(kind, series), scale,
-        _moment(spans[0]), _moment(spans[-1]), rows, links, problem,
+        kind.id, kind.title, link(f"{PATH}/{kind.id}", **of, **time.query), unit, chart, shown, _now(kind, shown),
+        scale, _moment(time.since), _moment(spans[-1]), rows, links, problem,
     )  # fmt: skip
 
 
-def _values(kind: _Kind, key: str, found: Merged, spans: Sequence[datetime]) -> list[float | None]:
+def _link(kind: Kind, to: RowsLink, series: Mapping[str, Series], wanted: Wanted) -> ShownLink:
+    """A link to rows, of the time and the destination, with their number."""
+    query = dict(to.query)
+    if to.between is not None:
+        query |= dict(zip(to.between, wanted.time.query.values(), strict=True))
+    if wanted.destination is not None:
+        query["destination"] = "/".join(wanted.destination)
+    count = None
+    if to.counts and wanted.time.since >= wanted.pages[to.path]:
+        values = [_sum(series[key]) if kind.stacked else _latest([series[key]]) for key in to.counts]
+        known = [value for value in values if value is not None]
+        count = round(sum(known)) if len(known) == len(values) else None
+    return ShownLink(to.label, link(to.path, **query), count, to.column)
+
+
+def _values(kind: Kind, key: str, found: Merged, spans: Sequence[datetime]) -> list[float | None]:
     """The values of one series. A count that was not recorded is nothing, a sampled value unknown."""
     values: list[float | None] = []
     for at in spans:
@@ -154,21 +143,26 @@ def _values(kind: _Kind, key: str, found: Merged, spans: Sequence[datetime]) -> 
     return values
 
 
-def _drawn(kind: _Kind, unit: str, series: Sequence[Series]) -> Chart:
+def _drawn(kind: Kind, unit: str, series: Sequence[Series], overlay: Overlay) -> Chart:
     told = "; ".join(f"{each.name}: {_now(kind, [each])}" for each in series)
     draw = bars if kind.stacked else lines
-    return draw(f"{kind.title}, {unit}", f"{told}. The values stand in the table below.", series)
+    return draw(f"{kind.title}, {unit}", f"{told}. The values stand in the table below.", series, overlay)
 
 
-def _now(kind: _Kind, series: Sequence[Series]) -> str:
+def _now(kind: Kind, series: Sequence[Series]) -> str:
     """The sum of a count; otherwise the latest value."""
-    if kind.stacked:
-        return f"{sum(value or 0 for each in series for value in each.values):,.0f}"
-    known = [value for each in series for value in each.values[-2:] if value is not None]
-    return _text(kind, max(known, default=None))
+    return f"{sum(map(_sum, series)):,.0f}" if kind.stacked else _text(kind, _latest(series))
 
 
-def _text(kind: _Kind, value: float | None) -> str:
+def _sum(series: Series) -> float:
+    return sum(value or 0 for value in series.values)
+
+
+def _latest(series: Sequence[Series]) -> float | None:
+    return max((value for each in series for value in each.values[-2:] if value is not None), default=None)
+
+
+def _text(kind: Kind, value: float | None) -> str:
     if kind.in_seconds or value is None:
         return span(value)
     return f"{value:,.0f}"
@@ -186,3 +180,14 @@ def chosen_span(text: str | None) -> str:
 def links_of(chosen: str) -> list[tuple[str, str, bool]]:
     """The spans with the links that choose them."""
     return [(name, link("/console", span=name), name == chosen) for name in SPANS]
+
+
+def pages_of(visit: Visit, installation: Installation, *, now: datetime) -> dict[str, datetime]:
+    """The lists that the operator may see, with the time from which on all of their rows are stored."""
+    keeps = {"/console/refreshes": installation.keep_refreshes, "/console/rejections": RECORD_KEPT}
+    paths = {to.path for kind in KINDS.values() for to in kind.links if visit.may(f"GET {to.path}")}
+    return {path: _kept_since(keeps.get(path, installation.keep_events), now) for path in paths}
+
+
+def _kept_since(keep: timedelta | None, now: datetime) -> datetime:
+    return now - keep if keep else datetime.min.replace(tzinfo=UTC)

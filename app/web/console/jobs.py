@@ -35,7 +35,11 @@ LIST: Final = List(
         Filter("name"),
         Filter("fault"),
         Filter("event", check=FOR_EVENT),
+        Filter("parked"),
         Filter("since", check=FOR_TIME),
+        Filter("until", check=FOR_TIME),
+        Filter("ended_since", check=FOR_TIME),
+        Filter("ended_until", check=FOR_TIME),
     ),
 )
 _ACTS: Final = {

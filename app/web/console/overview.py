@@ -1,18 +1,14 @@
 """The first page: what needs a person, with its cause and the command that repairs it."""
 
 from functools import partial
-from typing import Final
 
 from starlette.responses import Response
 
 from app.domain.status import Check, Level, count, headline, in_order
 from app.services.status.report import report
-from app.web.access_table import PAGES
 from app.web.console import figure_charts
 from app.web.console.figure_charts import FigureChart
 from app.web.console.serving import ConsoleContext, Visit
-
-_PATHS: Final = frozenset(operation.removeprefix("GET ") for operation in PAGES if operation.startswith("GET "))
 
 
 async def overview(context: ConsoleContext, visit: Visit) -> Response:
@@ -23,7 +19,7 @@ async def overview(context: ConsoleContext, visit: Visit) -> Response:
     if visit.access.team is not None:
         return visit.page("start.html", team=visit.access.team)
     shown = figure_charts.chosen_span(visit.request.query_params.get("span"))
-    checks, charts = await context.rows.run(partial(_look, context, shown))
+    checks, charts = await context.rows.run(partial(_look, context, visit, shown))
     return visit.page(
         "overview.html",
         headline=headline(checks),
@@ -38,11 +34,12 @@ async def overview(context: ConsoleContext, visit: Visit) -> Response:
     )
 
 
-def _look(context: ConsoleContext, chosen: str) -> tuple[list[Check], list[FigureChart]]:
-    now = context.clock()
-    checks = in_order(report(context.database, context.installation(), now=now))
+def _look(context: ConsoleContext, visit: Visit, chosen: str) -> tuple[list[Check], list[FigureChart]]:
+    now, installation = context.clock(), context.installation()
+    checks = in_order(report(context.database, installation, now=now))
+    pages = figure_charts.pages_of(visit, installation, now=now)
     with context.database.read() as session:
-        return checks, figure_charts.read(session, chosen, now=now, pages=_PATHS)
+        return checks, figure_charts.read(session, chosen, now=now, pages=pages)
 
 
 def _of(checks: list[Check], level: Level) -> list[Check]:

@@ -10,7 +10,9 @@ from starlette.responses import Response
 from app.web.api import integrations, refresh_actions, refresh_forecasts, refreshes
 from app.web.console.act_pages import REASON, Act, Field, Form, Parts, Told, telling
 from app.web.console.calling import ask
+from app.web.console.jobs import FOR_TIME
 from app.web.console.lists import Filter, List
+from app.web.console.rendering import link
 from app.web.console.serving import ConsoleContext, Visit
 from app.web.console.tables import Button, Column, RowsPage, Section, View, row_page
 
@@ -25,6 +27,8 @@ _LIST: Final = List(
         Filter("due_before"),
         Filter("due_after"),
         Filter("deadline_before", "Lapses before"),
+        Filter("finished_since", check=FOR_TIME),
+        Filter("finished_until", check=FOR_TIME),
         Filter("environment"),
         Filter("integration"),
         Filter("connection_id", "Connection id"),
@@ -76,7 +80,12 @@ _PAUSED: Final = RowsPage(
         Column("Problem", "problem"),
         Column("Since", "paused_at"),
         Column("Next probe", "next_probe_at"),
-        Column("Held plans", "waiting"),
+        Column(
+            "Held plans",
+            "waiting",
+            "count",
+            href=lambda row: link(PATH, state="paused", environment=row.environment, integration=row.integration),
+        ),
     ),
     "No integration is paused.",
     "Renewals of a paused integration are held, for an outage of its provider or by an operator.",

@@ -13,8 +13,9 @@ from app.web.console.serving import ConsoleContext, Visit
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: the member of the rows that it shows. kind: `mark`, `code` or `sentence`, which may have
-    code between backticks. href: the page that a cell leads to."""
+    """A column: the member of the rows that it shows. kind: `mark`, `code` or `sentence`, which may have code between
+    backticks; `count` is the number of the rows that the cell's link leads to. href: the page that a cell leads to.
+    """
 
     label: str
     name: str

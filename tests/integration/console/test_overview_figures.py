@@ -40,13 +40,13 @@ def test_figures_are_drawn_with_their_unit_a_table_and_links_to_the_rows(console
     webhooks = chart(page, "webhooks")
     assert '<strong class="figure">40</strong> webhooks in 24h' in webhooks
     assert 'role="img"' in webhooks
-    assert re.search(r'<td class="number">30</td><td class="number">10</td>', webhooks)
+    assert re.search(r'<td class="number">30</td><td class="number">0</td><td class="number">10</td>', webhooks)
     assert "/console/rejections" in webhooks
-    assert webhooks.count("<rect class=") == 2 + 2, "two bars, and two of the legend"
+    assert webhooks.count("<rect class=") == 2 + 3, "two bars, and three of the legend"
     assert "4" in re.findall(r'<td class="number">(.*?)</td>', chart(page, "backlog"))
     both = re.findall(r'<td class="number">(.*?)</td>', chart(page, "to-job"))
     assert both == ["500 ms", "9.9 s"], "of both destinations together"
-    assert "/console/jobs?state=discarded&amp;since=24h" in chart(page, "discarded")
+    assert "/console/jobs?state=discarded&amp;fault=team&amp;ended_since=" in chart(page, "discarded")
     assert "Nothing was counted in this time." in chart(page, "refreshes")
     assert len(page.html) < 100_000
 
@@ -77,7 +77,7 @@ def test_what_waits_for_each_destination_and_who_works_on_what(console):
     page = console.get("/console/queues", who="viewer")
     row = page.text.partition("crm/slow")[2].partition("erp/jobs")[0]
     assert "delivering 1 0 0 0 3 min 2.0 0" in row
-    assert page.links["1"] == "/console/jobs?state=available&destination=crm%2Fslow"
+    assert page.links["1"] == "/console/jobs?state=available&parked=false&destination=crm%2Fslow"
     assert "process_events, for 30 s" in page.text
     assert page.text.count("running") >= 4
     team = console.get("/console/queues", who="team")

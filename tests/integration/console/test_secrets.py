@@ -72,6 +72,7 @@ def test_no_page_shows_a_secret(console):
         "environment": "default",
         "integration": "x",
         "group": "connections",
+        "figure": "webhooks",
         "token": api.json("/tokens/viewer")["id"],
         "blk_id": show(BULK_RUN, run.id),
         "view_id": api("POST", "/views", json=view).json()["id"],
