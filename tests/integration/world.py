@@ -7,6 +7,7 @@ import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from unittest.mock import patch
 
 import httpx
 from pydantic import SecretStr
@@ -28,6 +29,7 @@ from app.sandbox.webhooks import auth_body, serialize
 from app.services.definitions import config_sync
 from app.services.definitions.config_plan import DestinationDefinition, OrphanPolicy
 from app.services.delivery.deliverer import Deliverer
+from app.services.events import intake
 from app.services.events.intake import writer_for
 from app.services.events.processor import Processor
 from app.services.nango_clients import NangoClients
@@ -91,9 +93,11 @@ class World:
         return asyncio.run(self._store(deliveries))
 
     async def _store(self, new):
+        """Store them however slow the machine is: the bounds of a web process have tests of their own."""
         writer = writer_for(self.database, WINDOW, self.clock)
         try:
-            return await writer.store(new)
+            with patch.multiple(intake, STUCK_SECONDS=PATIENCE, STUCK_FILE_SECONDS=PATIENCE):
+                return await writer.store(new)
         finally:
             await writer.close()
 
