@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import celery
 import certifi
@@ -206,16 +205,3 @@ def hint(task: str, task_id: str, ids: Sequence[str] = (), *, expires: timedelta
         kwargs={"ids": list(ids)},
         expires=expires.total_seconds() if expires else None,
     )
-
-
-def redis_place(url: str) -> tuple[str, int, int]:
-    """Socket or host, port and database of a Redis URL, to compare two URLs. Raises ValueError."""
-    parts = urlsplit(url)
-    if parts.scheme == "redis+socket":
-        database = parse_qs(parts.query).get("virtual_host", ["0"])[-1]
-        return str(Path(unquote(parts.netloc + parts.path)).resolve()), 0, int(database.removeprefix("/"))
-    if parts.scheme not in {"redis", "rediss"}:
-        raise ValueError(parts.scheme)
-    host = parts.hostname or "localhost"
-    host = "localhost" if host in {"127.0.0.1", "::1"} else host
-    return host, parts.port or 6379, int(parts.path.strip("/") or 0)

@@ -9,8 +9,9 @@ from typing import Any, Final
 import click
 
 from app.brokers.hints import Hints
+from app.cli.hinting import open_hints
 from app.cli.interrupts import Interrupts, interrupts
-from app.cli.opening import cli_actor, open_database, open_hints
+from app.cli.opening import cli_actor, open_database
 from app.cli.options import AS_JSON, as_table, choice
 from app.cli.output import print_one, print_page
 from app.clock import utc_now

@@ -8,7 +8,8 @@ from uuid import UUID
 import click
 
 from app.cli.connection_target import Target
-from app.cli.opening import cli_actor, open_current, open_hints
+from app.cli.hinting import open_hints
+from app.cli.opening import cli_actor, open_current
 from app.clock import utc_now
 from app.config.loading import load_environments
 from app.config.nango import NangoSettings

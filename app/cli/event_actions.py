@@ -11,7 +11,8 @@ import click
 from app.brokers.hints import Hints
 from app.cli import bulk_runs
 from app.cli.bulk_actions import require_consent
-from app.cli.opening import cli_actor, open_hints
+from app.cli.hinting import open_hints
+from app.cli.opening import cli_actor
 from app.cli.options import AS_JSON, choice, connection_filters, moment_option
 from app.cli.output import print_one, print_rows
 from app.clock import utc_now

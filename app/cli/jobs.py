@@ -14,8 +14,9 @@ from app.brokers.hints import Hints
 from app.cli import bulk_runs, following
 from app.cli.bulk_actions import require_consent
 from app.cli.following import FOLLOW
+from app.cli.hinting import open_hints
 from app.cli.lazy import Listing
-from app.cli.opening import cli_actor, open_database, open_hints
+from app.cli.opening import cli_actor, open_database
 from app.cli.options import AS_JSON, BEFORE, LIMIT, as_table, choice, moment_option
 from app.cli.output import print_one, print_page, print_rows
 from app.clock import utc_now

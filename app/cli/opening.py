@@ -1,13 +1,9 @@
-"""The database and the sender of hints as commands open them, and the actor for the audit."""
+"""The database as commands open it, and the actor for the audit."""
 
 import getpass
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 
-from app.brokers.celery_broker import Broker
-from app.brokers.hints import Hints
 from app.config.loading import load_database
-from app.config.settings_groups import DatabaseSettings, HintSettings
+from app.config.settings_groups import DatabaseSettings
 from app.db.engine import Database, connect
 from app.db.schema_version import require_current
 
@@ -26,12 +22,6 @@ def open_current(settings: DatabaseSettings) -> Database:
 def open_database() -> Database:
     """The database that the variables name. Raises ConfigurationError and DatabaseNotMigrated."""
     return open_current(load_database())
-
-
-@contextmanager
-def open_hints(settings: HintSettings) -> Iterator[Hints]:
-    with closing(Broker.at("internal", settings.broker)) as broker:
-        yield Hints(broker)
 
 
 def cli_actor() -> str:

@@ -10,7 +10,8 @@ from uuid import UUID
 
 import click
 
-from app.cli.opening import cli_actor, open_current, open_hints
+from app.cli.hinting import open_hints
+from app.cli.opening import cli_actor, open_current
 from app.cli.options import AS_JSON, as_table
 from app.cli.output import print_one, print_page, print_rows
 from app.clock import utc_now

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from app.brokers.celery_broker import redis_place
+from app.brokers.places import redis_place
 from app.config.operator_settings import OperatorSettings
 from app.config.secret_sources import configured_secret
 from app.config.settings import Settings

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from app.brokers.places import refuse_internal
 from app.config.secret_sources import ConfiguredSecrets, SecretsByDestination, configured_secret
 from app.config.settings_groups import SealingSettings
 from app.config.waylink_toml import ConfigFile
@@ -9,7 +10,6 @@ from app.domain.broker_urls import check_broker_url
 from app.domain.definitions import wrong_url
 from app.domain.standard_webhooks import read_secret
 from app.errors import InvalidInput, Problem
-from app.services.definitions.team_brokers import refuse_internal
 
 
 def destination_secrets(

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
+from app.brokers.places import refuse_internal
 from app.db import destinations as rows
 from app.db import routes as route_rows
 from app.db.models import Destination
@@ -29,7 +30,7 @@ from app.services.definitions import destination_states, signing_secrets
 from app.services.definitions.destination_alerts import Alerts
 from app.services.definitions.editor import Editor, require_editable, team_in_force
 from app.services.definitions.signing_secrets import IssuedSecret
-from app.services.definitions.team_brokers import refuse_internal, seal_url
+from app.services.definitions.team_brokers import seal_url
 
 FIELDS: Final = ("kind", "queue", "url", "timeout_seconds", "rate_per_second")
 _PLACE: Final = frozenset({"queue", "url", "broker_url"})  # the fields that say where jobs go

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.brokers.celery_broker import Broker, redis_place
+from app.brokers.celery_broker import Broker
+from app.brokers.places import refuse_internal
 from app.db.destinations import DeliveryTarget
 from app.db.models import Destination
 from app.domain.addresses import Network, check_addresses
 from app.domain.broker_urls import check_broker_url, read_broker_url
 from app.domain.definitions import DestinationKey
-from app.errors import BrokerUnavailable, InvalidInput, Sealed, Unreachable
+from app.errors import BrokerUnavailable, Sealed, Unreachable
 from app.sealing import Sealer
 
 
@@ -47,16 +48,6 @@ class OwnBrokers:
         if checked.refused:
             raise Unreachable("refused", f"the broker of {name}: {checked.why}")
         return Broker.of_team(name, url, authorities=self.authorities)
-
-
-def refuse_internal(url: str, internal: str | None) -> None:
-    """Raise InvalidInput if a URL leads to the internal broker's database."""
-    try:
-        same = internal is not None and redis_place(url) == redis_place(internal)
-    except ValueError:
-        return
-    if same:
-        raise InvalidInput("it is the internal broker's database, whose messages are Waylink's own")
 
 
 def seal_url(sealer: Sealer, url: str, *, key: DestinationKey, allowed: Sequence[Network] = ()) -> bytes:
