@@ -53,7 +53,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from app.outage_causes import of_broker, of_database, trouble_of_database
+from app.outage_causes import is_refusal, of_broker, of_database, trouble_of_database
 from app.wording import counted
 
 
@@ -235,9 +235,13 @@ class StillUsed(Conflict):
 
 
 class BrokerUnavailable(WaylinkError):
+    """`refuses`: it answers, and does not take what is sent, such as one without memory."""
+
     def __init__(self, name: str, cause: BaseException) -> None:
         self.name = name
-        super().__init__(f"the {name} broker does not answer: {of_broker(name, cause)}")
+        self.refuses = is_refusal(cause)
+        does = "takes no messages" if self.refuses else "does not answer"
+        super().__init__(f"the {name} broker {does}: {of_broker(name, cause)}")
 
 
 class Unreachable(WaylinkError):

@@ -82,6 +82,10 @@ _BY_TEXT: Final = {
     "Connection closed by server.": "the connection was closed",
     "DB index is out of range": "it has no database of that number",
 }
+_BY_CODE: Final = {  # the first word of an answer of Redis
+    "MISCONF": "it cannot write to its disk",
+    "NOREPLICAS": "too few of its replicas answer",
+}
 
 
 def of_database(failed: BaseException) -> str:
@@ -122,11 +126,16 @@ def of_connection(failed: BaseException) -> str:
             if name in {base.__name__ for base in type(error).__mro__}:
                 return f"{words}: {error.strerror}" if isinstance(error, socket.gaierror) and error.strerror else words
     for error in chain:
-        if words := _BY_TEXT.get(str(error), ""):
+        if words := _BY_TEXT.get(str(error), "") or _BY_CODE.get(str(error).partition(" ")[0], ""):
             return words
         if isinstance(error, OSError) and error.errno:
             return os.strerror(error.errno).lower()
     return type(failed).__name__
+
+
+def is_refusal(failed: BaseException) -> bool:
+    """Whether a server of Redis has answered, and not done what it was asked for."""
+    return any("ResponseError" in {base.__name__ for base in type(error).__mro__} for error in _chain(failed))
 
 
 def of_broker(name: str, failed: BaseException) -> str:

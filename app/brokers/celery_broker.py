@@ -46,6 +46,7 @@ QUEUE_OF: Final = {
     BULK_RUNS: IO_QUEUE,
     PRUNE: IO_QUEUE,
 }
+PROBED_LIST: Final = "waylink.probe"  # of no queue, and never made
 CONFIRM_SECONDS: Final = 5  # for an AMQP broker to confirm a message
 
 
@@ -189,8 +190,26 @@ class Broker:
             raise BrokerUnavailable(self.name, failed) from failed
 
     def ping(self) -> None:
-        """Raise BrokerUnavailable if the broker does not answer within its timeouts."""
-        self.queue_length(EVENTS_QUEUE)
+        """Raise BrokerUnavailable if the broker does not answer within its timeouts, or if a Redis takes no writes."""
+        if self.speaks_amqp:
+            self.queue_length(EVENTS_QUEUE)
+        else:
+            self._require_writes()
+
+    def _require_writes(self) -> None:
+        """Write to a list that is not there, which changes nothing: a replica, or a server without memory, refuses it.
+
+        A user who may not write to this list may still write to queues.
+        """
+        try:
+            with self.app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
+                with connection.channel() as channel, channel.conn_or_acquire() as client:  # type: ignore[attr-defined]
+                    client.lpushx(PROBED_LIST, "")
+        except Exception as failed:
+            if type(failed).__name__ == "NoPermissionError":
+                return
+            raise BrokerUnavailable(self.name, failed) from failed
 
     def close(self) -> None:
         self.app.close()

@@ -27,7 +27,8 @@ def _broker_checks(name: str, url: str, queues: tuple[str, ...]) -> Iterator[Che
             broker.ping()
             lengths = {queue: broker.queue_length(queue) for queue in queues}
         except BrokerUnavailable as away:
-            yield Check(_KINDS[name], Level.RED, "away", str(away), "waylink check")
+            value = "takes no messages" if away.refuses else "away"
+            yield Check(_KINDS[name], Level.RED, value, str(away), "waylink check")
             return
     yield Check(_KINDS[name], Level.OK, "answers")
     for queue, length in lengths.items():

@@ -3,11 +3,12 @@
 import base64
 import json
 import signal
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import timedelta
 
 import pytest
+import redis
 
 from app.brokers import redis_messages
 from app.brokers.celery_broker import (
@@ -22,7 +23,11 @@ from app.brokers.celery_broker import (
 )
 from app.brokers.messages import Message
 from app.deadlines import VISIBILITY_TIMEOUT
+from app.domain.status import CheckKind, Level
 from app.errors import BrokerUnavailable
+from app.services.policy import Policy
+from app.services.status.brokers import INTERNAL, checks
+from app.services.status.installation import Installation
 from tests.ports import free_port
 from tests.proxy import proxied
 from tests.servers import ValkeyServer
@@ -234,3 +239,58 @@ def test_templates_are_kept_within_bounds(broker: Broker, monkeypatch: pytest.Mo
     for number in range(10):
         broker.send([Message("q", f"task-{number}", "i", {})])
         assert len(broker._templates._templates) <= 3
+
+
+@contextmanager
+def _without_memory(client: redis.Redis) -> Iterator[None]:
+    client.config_set("maxmemory", "1")
+    try:
+        yield
+    finally:
+        client.config_set("maxmemory", "0")
+
+
+@contextmanager
+def _a_replica(client: redis.Redis) -> Iterator[None]:
+    client.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
+    try:
+        yield
+    finally:
+        client.execute_command("REPLICAOF", "NO", "ONE")
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"), [(_without_memory, "it is out of memory"), (_a_replica, "it takes no writes: it is a replica")]
+)
+def test_a_broker_that_answers_and_takes_no_messages_is_told_by_its_fault(
+    broker: Broker, valkey: ValkeyServer, fault: Callable[[redis.Redis], AbstractContextManager[None]], why: str
+) -> None:
+    broker.ping()
+    installation = Installation(
+        policy=Policy(environments={}), brokers={INTERNAL: valkey.url(0)}, nango_requests_per_minute=200
+    )
+    with closing(valkey._client()) as client, fault(client):
+        with pytest.raises(BrokerUnavailable, match=f"the internal broker takes no messages: {why}") as refused:
+            broker.ping()
+        assert refused.value.refuses
+        [told] = checks(installation)
+        assert (told.kind, told.level, told.value) == (CheckKind.INTERNAL_BROKER, Level.RED, "takes no messages")
+        assert why in told.cause
+    broker.ping()
+    assert {check.level for check in checks(installation)} == {Level.OK}
+
+
+def test_a_look_at_a_broker_writes_nothing(broker: Broker, valkey: ValkeyServer) -> None:
+    broker.ping()
+    with closing(valkey._client()) as client:
+        assert client.dbsize() == 0
+
+
+def test_a_user_who_may_write_to_queues_alone_is_well(broker: Broker, valkey: ValkeyServer) -> None:
+    with closing(valkey._client()) as client:
+        client.execute_command("ACL", "SETUSER", "queues", "on", ">pw", f"~{EVENTS_QUEUE}", "+@all")
+        try:
+            with closing(Broker.at("internal", f"redis://queues:pw@127.0.0.1:{valkey.port}/0")) as narrow:
+                narrow.ping()
+        finally:
+            client.execute_command("ACL", "DELUSER", "queues")
