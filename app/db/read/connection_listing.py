@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 from app.db import bulk
 from app.db.models import Connection, Link, Organization, Refresh, User
 from app.db.read import searching, sibling_connections
-from app.db.read.listing import ListFilters, equal, page, shown_time
+from app.db.read.listing import ListFilters, equal, page
 from app.db.read.searching import Page, Place
+from app.db.read.shown_rows import shown_time
 from app.db.read.tag_conditions import tagged
 from app.domain.refreshing.clocks import unread, without_expiry
 from app.domain.refreshing.lives import ClockSource

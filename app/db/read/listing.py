@@ -16,10 +16,11 @@ from app.db.jobs import UNFINISHED
 from app.db.models import RARE_TYPES, Connection, Event, Job
 from app.db.read import event_search, searching
 from app.db.read.searching import Page, Place
+from app.db.read.shown_rows import shown_attempt, shown_event, shown_job, shown_time
 from app.domain import canary
 from app.domain.event import EventType
 from app.domain.search import EventSearch, Field, Term, types_of
-from app.domain.states import UNFINISHED_JOBS, EventState, JobState
+from app.domain.states import EventState, JobState
 from app.domain.traceparent import trace_id
 from app.errors import NotFound
 from app.ids import EVENT, JOB, first_id, show
@@ -79,7 +80,7 @@ _INDEXED_JOBS: Final = tuple(state for state in JobState if state is not JobStat
 
 
 def events(session: Session, filters: ListFilters) -> Page:
-    own, read, query = partial(_are, filters), partial(_rows, session, _event), _query(filters)
+    own, read, query = partial(_are, filters), partial(_rows, session, shown_event), _query(filters)
     statement = page(select(Event).where(*own(Event)), Event.id, filters)
     if filters.team is not None:
         statement = statement.where(_concerns(filters.team))
@@ -108,7 +109,7 @@ def event(session: Session, event_id: UUID, *, team: str | None = None) -> dict[
     if found is None:
         raise NotFound("event", show(EVENT, event_id))
     found_jobs = jobs(session, ListFilters(limit=1000, event_id=event_id, team=team))
-    return _event(found) | {
+    return shown_event(found) | {
         "last_seen_at": shown_time(found.last_seen_at),
         "processed_at": shown_time(found.processed_at),
         "next_look_at": shown_time(found.next_at) if found.state == "received" else None,
@@ -148,7 +149,7 @@ def jobs(session: Session, filters: ListFilters) -> Page:
     is_ended = filters.ended_since is not None or filters.ended_until is not None
     is_few = filters.parked is not None or (filters.state in _INDEXED_JOBS and not is_ended)
     indexed = is_few or filters.event_id is not None
-    statement, read = page(statement, Job.id, filters), partial(_rows, session, _job)
+    statement, read = page(statement, Job.id, filters), partial(_rows, session, shown_job)
     return searching.page_of(session, statement, Job.id, JOB, place=_place(filters, indexed=indexed), read=read)
 
 
@@ -158,20 +159,9 @@ def job(session: Session, job_id: UUID, *, team: str | None = None) -> dict[str,
     if found is None or found.team == canary.TEAM or team not in {None, found.team}:
         raise NotFound("job", show(JOB, job_id))
     traceparent = session.scalar(select(Event.traceparent).where(Event.id == found.event_id))
-    return _job(found) | {
+    return shown_job(found) | {
         "trace_id": _trace(traceparent),
-        "attempt_log": [
-            {
-                "number": attempt.number,
-                "started_at": shown_time(attempt.started_at),
-                "latency_ms": round(attempt.latency_ms, 1),
-                "outcome": attempt.outcome,
-                "status": attempt.status,
-                "error": attempt.error,
-                "response_excerpt": attempt.response_excerpt,
-            }
-            for attempt in attempts.of_job(session, found)
-        ],
+        "attempt_log": [shown_attempt(attempt) for attempt in attempts.of_job(session, found)],
     }
 
 
@@ -284,47 +274,3 @@ def _previous(session: Session, event: Event, team: str | None) -> str | None:
     earlier = select(Event.id).where(Event.connection_ref == event.connection_ref, Event.id < event.id, *mine)
     found = session.scalar(earlier.order_by(Event.id.desc()).limit(1))
     return show(EVENT, found) if found else None
-
-
-def _event(event: Event) -> dict[str, Any]:
-    return {
-        "id": show(EVENT, event.id),
-        "type": event.type,
-        "origin": event.origin,
-        "environment": event.environment or None,
-        "integration": event.integration,
-        "connection_id": event.connection_id,
-        "state": event.state,
-        "confirmed": event.confirmed,
-        "duplicates": event.duplicates,
-        "recurrence_of": show(EVENT, event.recurrence_of) if event.recurrence_of else None,
-        "tags": event.tags,
-        "failure": event.failure,
-        "problem": event.problem,
-        "received_at": shown_time(event.received_at),
-    }
-
-
-def _job(job: Job) -> dict[str, Any]:
-    return {
-        "id": show(JOB, job.id),
-        "name": job.name,
-        "team": job.team,
-        "destination": job.destination,
-        "state": job.state,
-        "attempts": job.attempts,
-        "event_id": show(EVENT, job.event_id),
-        "route": job.route,
-        "route_version": job.route_version,
-        "backfill": job.backfill,
-        "blocked_by": job.blocked_by,
-        "fault": job.fault,
-        "problem": job.problem,
-        "next_at": shown_time(job.next_at) if job.state in UNFINISHED_JOBS else None,
-        "created_at": shown_time(job.created_at),
-        "finished_at": shown_time(job.finished_at),
-    }
-
-
-def shown_time(value: datetime | None) -> str | None:
-    return value.isoformat() if value else None

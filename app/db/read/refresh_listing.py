@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from app.db.models import Connection, Link, Organization, Refresh, User
 from app.db.read import searching
-from app.db.read.listing import between, equal, shown_time
+from app.db.read.listing import between, equal
 from app.db.read.searching import Page, Place
+from app.db.read.shown_rows import shown_time
 from app.domain.refreshing.lives import earliest
 from app.domain.refreshing.renewal import OVERDUE, plan_state, why_no_plan
 from app.domain.states import ConnectionStatus, RefreshOutcome, RefreshState

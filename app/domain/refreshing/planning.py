@@ -98,8 +98,8 @@ def next_plan(
         case RefreshOutcome.NO_EXPIRY:
             pass  # nothing is refreshed unless forced (Nango contract: When a token is refreshed)
         case _ if expires_at is not None:
-            over = lapsed and outcome in UNMOVED and expires_at <= now
-            over = over or has_lapsed(
+            still_over = lapsed and outcome in UNMOVED and expires_at <= now
+            over = still_over or has_lapsed(
                 now=now, outcome=outcome, expires_at=expires_at, auth_mode=auth_mode, was_forced=was_forced
             )
             plan = _by_expiry(turn, outcome, expires_at, deadlines, renews=renews, over=over)

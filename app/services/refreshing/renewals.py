@@ -8,9 +8,9 @@ from sqlalchemy.orm import Session
 
 from app.db.models import Connection, Refresh
 from app.db.read.connection_listing import shown_clocks
-from app.db.read.listing import shown_time
 from app.db.read.paused_integrations import why_paused
 from app.db.read.refresh_listing import connection_and_plan, next_look
+from app.db.read.shown_rows import shown_time
 from app.domain.refreshing.plan import Plan
 from app.domain.refreshing.renewal import Window, ask_again_in, renewal_window
 from app.ids import CONNECTION, show
