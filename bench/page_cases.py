@@ -231,6 +231,7 @@ def _names(rows: Rows) -> dict[str, Sequence[str]]:
         "event_id": [show(ids.EVENT, event) for event in events],  # routed ones
         "destination": ["jobs", "http1"],
         "environment": ["default"],
+        "figure": ["webhooks", "jobs", "to-job"],
         "group": ["events"],
         "integration": ["integration1"],
         "link_id": [show(ids.TEAM_LINK, UUID(link))],

@@ -63,6 +63,11 @@ def of_secret(session: Session, digest: bytes, *, now: datetime) -> TeamLink | N
     return session.scalar(select(TeamLink).join(Team, Team.name == TeamLink.team).where(in_force))
 
 
+def of_hash(session: Session, digest: bytes) -> TeamLink | None:
+    """The link of this hash, whether it is usable or not."""
+    return session.scalar(select(TeamLink).where(TeamLink.hash == digest))
+
+
 def take_use(session: Session, link_id: UUID) -> bool:
     """Spend one use. False where another transaction has spent the last one."""
     one_left = (TeamLink.id == link_id) & (TeamLink.uses_left > 0)

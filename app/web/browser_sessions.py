@@ -17,6 +17,8 @@ from starlette.responses import Response
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 SESSION: Final = "waylink-session"
 EMBEDDED: Final = "waylink-embedded"  # a session of a team's portal within another site's page
+EMBEDDER: Final = "waylink-embedder"  # that page's origin and the team, for what is told once the session has ended
+EMBEDDER_SECONDS: Final = 30 * 86_400
 _FRAMES: Final = frozenset({"iframe", "frame"})
 OIDC: Final = "waylink-oidc"  # the seed of a sign-in that is under way at the identity provider
 OIDC_SECONDS: Final = 600
@@ -65,11 +67,16 @@ class Browsers:
     def read(self, request: Request, name: str) -> str | None:
         return request.cookies.get(self._full(request, name))
 
+    def embedder(self, request: Request) -> tuple[str, str] | None:
+        """The team and the origin of the page around, for a page within it that was a team's portal; else None."""
+        if request.headers.get("sec-fetch-dest") not in _FRAMES:
+            return None
+        team, _, origin = (self.read(request, EMBEDDER) or "").partition("|")
+        return (team, origin) if origin else None
+
     def write(self, request: Request, response: Response, name: str, value: str, *, seconds: int) -> None:
-        if name == EMBEDDED:
-            # Python's own cookies have no `Partitioned` before 3.14.
-            kept = f"{self._full(request, name)}={value}; HttpOnly; Max-Age={seconds}; Path=/"
-            response.headers.append("set-cookie", f"{kept}; SameSite=None; Secure; Partitioned")
+        if name in {EMBEDDED, EMBEDDER}:
+            write_partitioned(response, self._full(request, name), value, seconds=seconds, path="/")
             return
         response.set_cookie(
             self._full(request, name),
@@ -86,3 +93,9 @@ class Browsers:
 
     def _full(self, request: Request, name: str) -> str:
         return f"__Host-{name}" if self.is_secure(request) else name
+
+
+def write_partitioned(response: Response, name: str, value: str, *, seconds: int, path: str) -> None:
+    """A cookie of pages within one other site's page. Python's own cookies have no `Partitioned` before 3.14."""
+    kept = f"{name}={value}; HttpOnly; Max-Age={seconds}; Path={path}"
+    response.headers.append("set-cookie", f"{kept}; SameSite=None; Secure; Partitioned")

@@ -126,6 +126,13 @@ def test_a_portal_is_embedded_by_the_page_that_is_allowed_and_by_no_other(chromi
     assert answered.value.status == 403, "a form of the page around it is none of its own"
     assert len(json.loads(installed.run("teams", "sessions", team, "--json"))) == 1
     page.wait_for_load_state("networkidle")
+    page.goto(f"{page_around}/?{link('--embed', page_around)}", wait_until="networkidle")
+    refused.clear()  # the answer to the attack is shown in no page around
+    for row in json.loads(installed.run("teams", "links", team, "--json")):
+        installed.run("teams", "revoke-link", team, row["id"])
+    frame.get_by_role("navigation", name="Pages").get_by_role("link", name="Jobs", exact=True).click()
+    frame.get_by_role("heading", name="The portal is closed").wait_for()
+    assert refused == [], "the page around may show that it is closed"
     context.close()
 
 

@@ -1,6 +1,6 @@
 """Portals of teams: the console for one team, opened by a link without an account.
 
-`authenticate` opens its own short transactions; the others take a session.
+`authenticate` and `allows` open their own short transactions; the others take a session.
 """
 
 import hmac
@@ -205,6 +205,18 @@ def authenticate(
         access=Access(actor_of(link), rights.scopes, link.team),
         portal=opened,
     )
+
+
+def allows(database: Database, team: str, origin: str) -> bool:
+    """Whether pages of an origin may embed a team's portal."""
+    with database.read() as session:
+        return origin in rows.look(session, team).origins
+
+
+def spent_origin(session: Session, secret: str) -> str | None:
+    """The origin whose pages may embed what a link opened, which may be spent or expired; None for none."""
+    link = rows.of_hash(session, digest(secret)) if has_form(secret, LINK_SECRET) else None
+    return allowed_origin(link, rows.look(session, link.team)) if link is not None else None
 
 
 def end(session: Session, secret: str, *, now: datetime) -> None:

@@ -69,7 +69,8 @@ async def set_preferences(context: ConsoleContext, visit: Visit) -> Response:
         every if "every" in form else now.every, keys=form["keys"] == "on" if "keys" in form else now.keys
     )
     back = see_other(own_path(form.get("back")))
-    keep(back, chosen, is_secure=context.browsers.is_secure(visit.request))
+    is_embedded = visit.portal is not None and visit.portal.is_embedded
+    keep(back, chosen, is_secure=context.browsers.is_secure(visit.request), is_embedded=is_embedded)
     return back
 
 

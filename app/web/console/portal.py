@@ -8,7 +8,8 @@ from app.domain.team_portal import Look, stylesheet
 from app.errors import NotFound
 from app.services.operators import sessions, team_portals
 from app.telemetry import SIGN_INS
-from app.web.browser_sessions import EMBEDDED, SESSION
+from app.web.browser_sessions import EMBEDDED, EMBEDDER, EMBEDDER_SECONDS, SESSION
+from app.web.console import embedding
 from app.web.console.rendering import HEADERS, framed, message, page
 from app.web.console.serving import ConsoleContext, Visit
 from app.web.console.sign_in import START, begun
@@ -21,7 +22,7 @@ async def show_portal(context: ConsoleContext, visit: Visit) -> Response:
     """
     found: team_portals.Opening | None = await context.rows.run(partial(_found, context, _secret(visit)))
     if found is None:
-        return _spent()
+        return await _spent(context, visit)
     if found.origin is not None and visit.request.headers.get("sec-fetch-dest") == "iframe":
         return await open_portal(context, visit)
     shown = page("portal.html", name=found.look.title or found.team, brand=found.look.title)
@@ -33,7 +34,7 @@ async def open_portal(context: ConsoleContext, visit: Visit) -> Response:
     secret = _secret(visit)
     found: team_portals.Opening | None = await context.rows.run(partial(_found, context, secret))
     if found is None:
-        return _spent()
+        return await _spent(context, visit)
     is_local = host_of(visit.request.headers.get("host", "")) in LOOPBACK
     if found.is_embedded and not is_local and not context.browsers.is_secure(visit.request):
         told = "Browsers keep no session within another site's page without TLS: open Waylink over https."
@@ -42,8 +43,12 @@ async def open_portal(context: ConsoleContext, visit: Visit) -> Response:
     former = context.browsers.read(visit.request, cookie)
     begun_with: str | None = await context.rows.run(partial(_begin, context, visit, secret, former))
     if begun_with is None:
-        return _spent()
-    return begun(context, visit, begun_with, method="portal", onward=START, cookie=cookie)
+        return await _spent(context, visit)
+    answer = begun(context, visit, begun_with, method="portal", onward=START, cookie=cookie)
+    if found.origin is not None:
+        whose = f"{found.team}|{found.origin}"
+        context.browsers.write(visit.request, answer, EMBEDDER, whose, seconds=EMBEDDER_SECONDS)
+    return answer
 
 
 async def show_theme(context: ConsoleContext, visit: Visit) -> Response:
@@ -59,10 +64,21 @@ def _secret(visit: Visit) -> str:
     return str(visit.request.path_params["secret"])
 
 
-def _spent() -> Response:
+async def _spent(context: ConsoleContext, visit: Visit) -> Response:
+    """The page of a link that opens nothing, for the page around it, too, where that may embed the portal."""
     SIGN_INS.labels("portal", "refused").inc()
-    told = "It was used, has expired, or was revoked."
-    return message("This link does not work any more", told, "Ask those who gave it to you for a new one.", status=410)
+    if visit.request.headers.get("sec-fetch-dest") != "iframe":
+        told = "It was used, has expired, or was revoked."
+        return message(
+            "This link does not work any more", told, "Ask those who gave it to you for a new one.", status=410
+        )
+    origin: str | None = await context.rows.run(partial(_spent_origin, context, _secret(visit)))
+    return embedding.spent(origin or await context.embedding_origin(visit.request))
+
+
+def _spent_origin(context: ConsoleContext, secret: str) -> str | None:
+    with context.database.read() as session:
+        return team_portals.spent_origin(session, secret)
 
 
 def _found(context: ConsoleContext, secret: str) -> team_portals.Opening | None:

@@ -6,6 +6,8 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.web.browser_sessions import write_partitioned
+
 EVERY: Final = (5, 15, 60)  # seconds between two renewals
 _EVERY: Final = "waylink-every"
 _KEYS: Final = "waylink-keys"
@@ -28,10 +30,15 @@ def preferences_of(request: Request) -> Preferences:
     return Preferences(every, keys=request.cookies.get(_KEYS) != _OFF)
 
 
-def keep(response: Response, preferences: Preferences, *, is_secure: bool) -> None:
-    """Have the browser keep them for a year. is_secure: it sends the cookies over TLS alone."""
+def keep(response: Response, preferences: Preferences, *, is_secure: bool, is_embedded: bool) -> None:
+    """Have the browser keep them for a year. is_secure: it sends the cookies over TLS alone. is_embedded: those of
+    pages within another site's page, apart from those of Waylink's own.
+    """
     values = {_EVERY: str(preferences.every or _OFF), _KEYS: "on" if preferences.keys else _OFF}
     for name, value in values.items():
+        if is_embedded:
+            write_partitioned(response, name, value, seconds=_SECONDS, path="/console")
+            continue
         response.set_cookie(
             name, value, max_age=_SECONDS, path="/console", secure=is_secure, httponly=True, samesite="lax"
         )

@@ -148,7 +148,7 @@ def unless_known(response: Response, known: str | None) -> Response:
 def message(
     title: str, *paragraphs: str, status: int, headers: dict[str, str] | None = None, **values: Any
 ) -> Response:
-    """A page that says one thing. It leads to the console, or to `action`, a label and a path."""
+    """A page that says one thing. It leads to the console, or to `action`, a label and a path; None: nowhere."""
     values = {"action": ("To the console", "/console"), "groups": None, **values}
     return page("message.html", status=status, headers=headers, title=title, paragraphs=paragraphs, **values)
 

@@ -32,6 +32,7 @@ from app.web.api.serving import literal_first
 from app.web.browser_sessions import SAFE_METHODS, Browsers
 from app.web.client_address import client_address
 from app.web.console import notices
+from app.web.console.embedding import closed, embedding_origin
 from app.web.console.navigation import entries, may
 from app.web.console.preferences import EVERY, preferences_of
 from app.web.console.rendering import framed, message, page, see_other, unless_known
@@ -102,6 +103,10 @@ class ConsoleContext:
             self._own[address] -= 1
             if not self._own[address]:
                 del self._own[address]
+
+    async def embedding_origin(self, request: Request) -> str | None:
+        """The origin of the page around, as `embedding.embedding_origin`."""
+        return await embedding_origin(self.browsers, request, self.database, self.rows)
 
     def close(self) -> None:
         for pool in (self.rows, self.patterns, self.nango_calls, self.hashing, self.provider_calls):
@@ -239,6 +244,10 @@ class Console:
                 return refused
             signed_in = await self.context.authenticator.signed_in(request, is_use=not visit.is_renewal)
             visit = Visit(request, signed_in)
+            if signed_in is None and needs.scope is not None:
+                origin = await self.context.embedding_origin(request)
+                if origin is not None:
+                    return closed(origin)
             return self._not_allowed(needs, visit) or await function(self.context, visit)
         except ApiRefusal as refusal:
             return _refused(visit, refusal)

@@ -68,7 +68,9 @@ async def sign_out(context: ConsoleContext, visit: Visit) -> Response:
         back_to = f"{context.browsers.origin(visit.request)}/console/sign-in"
         elsewhere = await context.provider_calls.run(partial(context.provider.sign_out_url, back_to=back_to))
     name = context.provider.name if context.provider else ""
-    answer = visit.framed(page("signed_out.html", elsewhere=elsewhere, provider=name))
+    answer = visit.framed(
+        page("signed_out.html", elsewhere=elsewhere, provider=name, is_portal=visit.portal is not None)
+    )
     context.browsers.clear(visit.request, answer, cookie)
     return answer
 

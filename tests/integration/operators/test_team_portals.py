@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from app.clock import utc_now
 from app.db.models import Audit, Team, TeamLink, TeamPortal, TeamSession
@@ -14,6 +14,7 @@ from app.services.operators.team_portals import NewLink
 from tests.integration.api.api_client import ApiClient, open_api, problem_of
 from tests.integration.operators import visitors
 from tests.integration.operators.visitors import browser, is_signed_in
+from tests.integration.web.web_server import serve
 from tests.integration.world import in_threads
 
 APP = "https://app.example.com"
@@ -205,7 +206,7 @@ def test_an_embedded_portal_is_for_the_page_that_is_allowed_alone(small: ApiClie
     with browser(small.web, **{"sec-fetch-dest": "iframe"}) as frame:
         opened = frame.get(made["path"], headers={"sec-fetch-site": "cross-site"})
         assert opened.status_code == 303, "within the page it is opened at once"
-        cookie = opened.headers["set-cookie"]
+        cookie = opened.headers.get_list("set-cookie")[0]
         assert {"SameSite=None", "Secure", "Partitioned", "HttpOnly"} <= set(cookie.split("; "))
         kept = re.match(r"waylink-embedded=(wlp_[\w-]+);", cookie)[1]
         frame.cookies.clear()
@@ -228,13 +229,118 @@ def test_an_embedded_portal_is_for_the_page_that_is_allowed_alone(small: ApiClie
         assert not is_signed_in(frame)
 
 
+def framed_cookies(*answers) -> str:
+    """The header of the cookies that pages within another site's page keep of these answers."""
+    set_by = [header for answer in answers for header in answer.headers.get_list("set-cookie")]
+    assert all({"SameSite=None", "Secure", "Partitioned", "HttpOnly"} <= set(each.split("; ")) for each in set_by)
+    return "; ".join(each.partition(";")[0] for each in set_by)
+
+
+def test_what_a_viewer_chose_is_kept_within_another_page_as_the_session_is(small: ApiClient):
+    look(small, origins=[APP])
+    made = make(small, embed=APP)
+    with browser(small.web, **{"sec-fetch-dest": "iframe"}) as frame:
+        opened = frame.get(made["path"], headers={"sec-fetch-site": "cross-site"})
+        frame.cookies.clear()
+        session = {"cookie": framed_cookies(opened)}
+        chosen = frame.post("/console/preferences", data={"every": "15", "keys": "off"}, headers=session)
+        frame.cookies.clear()
+        page = frame.get("/console/jobs", headers={"cookie": framed_cookies(opened, chosen)})
+        assert 'data-every="15"' in page.text
+        assert 'data-keys="off"' in page.text
+
+
+@pytest.mark.parametrize("how", ["revoked", "ended", "expired", "left"])
+def test_a_portal_that_is_closed_within_another_page_says_so_there(small: ApiClient, how: str):
+    look(small, origins=[APP, "https://other.example"])
+    made = make(small, embed=APP, uses=2)
+    with browser(small.web, **{"sec-fetch-dest": "iframe"}) as frame:
+        opened = frame.get(made["path"], headers={"sec-fetch-site": "cross-site"})
+        frame.cookies.clear()
+        frame.headers["cookie"] = framed_cookies(opened)
+        assert frame.get("/console/jobs").status_code == 200
+        if how == "revoked":
+            assert small("DELETE", f"/teams/crm/links/{made['id']}").status_code == 200
+        elif how == "ended":
+            [session] = small.json("/teams/crm/sessions")["data"]
+            assert small("DELETE", f"/teams/crm/sessions/{session['id']}").status_code == 204
+        elif how == "expired":
+            with small.database.write() as session:
+                session.execute(update(TeamSession).values(expires_at=utc_now()))
+        else:
+            left = frame.post("/console/sign-out")
+            assert left.headers[POLICY].endswith(f"frame-ancestors {APP}")
+            assert "Sign in" not in left.text
+        closed = frame.get("/console/jobs")
+        assert (closed.status_code, "The portal is closed" in closed.text) == (401, True)
+        assert closed.headers[POLICY].endswith(f"frame-ancestors {APP}")
+        assert "Load the page around this one again" in closed.text
+        assert "sign-in" not in closed.text, "no page to sign in is shown within another"
+        posted = frame.post("/console/jobs/act", data={"act": "retry"})
+        assert (posted.status_code, "The portal is closed" in posted.text) == (401, True)
+        top = frame.get("/console/jobs", headers={"sec-fetch-dest": "document"})
+        assert (top.status_code, top.headers["location"].partition("?")[0]) == (303, "/console/sign-in")
+        assert top.headers[POLICY].endswith("frame-ancestors 'none'")
+        look(small, origins=["https://other.example"])
+        assert frame.get("/console/jobs").headers[POLICY].endswith("frame-ancestors 'none'"), "at once"
+
+
+def test_a_spent_link_says_so_within_the_page_that_it_is_for(small: ApiClient):
+    look(small, origins=[APP])
+    made = make(small, embed=APP)
+    around = {"sec-fetch-dest": "iframe", "sec-fetch-site": "cross-site"}
+    with browser(small.web, **around) as frame, browser(small.web, **around) as other:
+        assert frame.get(made["path"]).status_code == 303
+        spent = other.get(made["path"])
+        assert spent.status_code == 410
+        assert spent.headers[POLICY].endswith(f"frame-ancestors {APP}")
+        assert "Load the page around this one again" in spent.text
+        own = other.get(made["path"], headers={"sec-fetch-dest": "document"})
+        assert own.headers[POLICY].endswith("frame-ancestors 'none'")
+        unknown = other.get(made["path"][:-1] + ("A" if made["path"][-1] != "A" else "B"))
+        assert (unknown.status_code, unknown.headers[POLICY].endswith("frame-ancestors 'none'")) == (410, True)
+
+
+def test_what_one_web_process_ends_has_ended_at_another_at_once(api: ApiClient, tmp_path):
+    second_folder = tmp_path / "second"
+    second_folder.mkdir()
+    used = api.web.settings
+    with serve(database_url=used.database, broker_url=used.broker, folder=second_folder) as second:
+        made = make(api, uses=3)
+        ends = {
+            "link": lambda: api("DELETE", f"/teams/crm/links/{made['id']}"),
+            "session": lambda: api("DELETE", f"/teams/crm/sessions/{api.json('/teams/crm/sessions')['data'][0]['id']}"),
+        }
+        for what in ("session", "link"):
+            with browser(api.web) as here, browser(second) as there:
+                assert here.post(made["path"]).status_code == 303
+                there.cookies.set("waylink-session", here.cookies["waylink-session"])
+                assert is_signed_in(there), "a session is one of the database, not of a process"
+                assert is_signed_in(there)
+                assert ends[what]().status_code in {200, 204}
+                assert not is_signed_in(there)
+                assert not is_signed_in(here)
+        with browser(second) as there:
+            assert there.post(made["path"]).status_code == 410
+        again = make(api)
+        with browser(api.web) as here, browser(second) as there:
+            assert sorted([here.post(again["path"]).status_code, there.post(again["path"]).status_code]) == [303, 410]
+            assert (
+                there.post("/console/sign-out", headers={"origin": APP, "sec-fetch-site": "cross-site"}).status_code
+                == 403
+            )
+            there.cookies.set("waylink-session", here.cookies["waylink-session"])
+            assert "You are signed out" in there.post("/console/sign-out").text
+            assert not is_signed_in(here)
+
+
 def test_an_operators_session_is_none_within_another_page_and_an_embedded_one_does_not_replace_it(small: ApiClient):
     look(small, origins=[APP])
     with browser(small.web) as visitor:
         visitors.welcome(visitor, visitors.add(small.database))
         own = visitor.cookies["waylink-session"]
         assert visitor.get("/console", headers={"sec-fetch-dest": "iframe"}).status_code == 303
-        embedded = visitor.post(make(small, embed=APP)["path"]).headers["set-cookie"].partition(";")[0]
+        embedded = framed_cookies(visitor.post(make(small, embed=APP)["path"]))
         visitor.cookies.clear()
         both = {"cookie": f"waylink-session={own}; {embedded}"}
         top = visitor.get("/console/operators", headers=both | {"sec-fetch-dest": "document"})
