@@ -277,7 +277,7 @@ def _jobs(size: Size) -> Rows:
 def _attempts(size: Size) -> Rows:
     """Of the jobs that wait for another attempt, or are dead letters: numbers 40 to 59 and 80 to 99 of each 200."""
     jobs = size.of(JOBS)
-    job = "(n / 40 * 200 + n % 40 / 20 * 40 + 40 + n % 20)"
+    job = f"((n / 40 * 200 + n % 40 / 20 * 40 + 40 + n % 20) % {jobs})"
     columns = {
         "job_id": size.identity(job, jobs),
         "number": "1",

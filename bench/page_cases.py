@@ -1,7 +1,7 @@
 """Every way to ask for each page of the console and each list of the API, on the rows of `bench.large_tables`.
 
 They come from the registries of both: a page or a filter that is added is asked for without a change here, a filter of
-any text by what no row has, unless SOME has its values.
+any text by what no row has, and one by a time by the last day, unless SOME has its values.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +21,7 @@ from app.web.access_table import PAGES
 from app.web.api.endpoint import Endpoint
 from app.web.api.registry import ENDPOINTS
 from app.web.console.fields import Fields, Filter
+from app.web.console.figure_kinds import KINDS
 
 API: Final = "/api/v1"
 CONSOLE: Final = "/console"
@@ -40,6 +41,7 @@ LEFT_OUT: Final = frozenset(
 # Queries without which a page or an endpoint refuses to answer, or that make it read more.
 NEEDED: Final[Mapping[str, Sequence[str]]] = {
     f"{CONSOLE}": ("", "span=1h", "span=7d", "span=30d"),
+    f"{CONSOLE}/figures/{{figure}}": ("since=1h", "since=24h", "since=7d", "since=30d"),
     f"{CONSOLE}/jobs/act": tuple(
         f"act={act}&state={state}"
         for act, state in (("retry", "discarded"), ("cancel", "available"), ("redeliver", "completed"))
@@ -79,6 +81,7 @@ SOME: Final[Mapping[str, Sequence[str]]] = {
     "team": ("team0", "none"),
     "user": ("u77777", "none"),
 }
+OF_TIMES: Final = frozenset({"since", "until", "before", "after"})  # how filters by a time end
 SEARCHES: Final = (
     "type:connection.created", "type:connection.deleted", "type:token.expiring", "type:waylink", "type:nango.forward",
     "state:processed", "state:failed", "origin:operator", "environment:rare", "environment:none",
@@ -214,7 +217,7 @@ def _texts(path: str, name: str, rows: Rows) -> Sequence[str]:
         return ("jobs", "none")
     if name == "environment" and path.endswith("/forecast"):
         return ("default",)  # it refuses one that is not configured
-    return SOME.get(name, ("none",))
+    return SOME.get(name, ("1d",) if name.rpartition("_")[2] in OF_TIMES else ("none",))
 
 
 def _names(rows: Rows) -> dict[str, Sequence[str]]:
@@ -231,7 +234,7 @@ def _names(rows: Rows) -> dict[str, Sequence[str]]:
         "event_id": [show(ids.EVENT, event) for event in events],  # routed ones
         "destination": ["jobs", "http1"],
         "environment": ["default"],
-        "figure": ["webhooks", "jobs", "to-job"],
+        "figure": sorted(KINDS),
         "group": ["events"],
         "integration": ["integration1"],
         "link_id": [show(ids.TEAM_LINK, UUID(link))],

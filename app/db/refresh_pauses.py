@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from app.db import bulk
@@ -173,7 +173,11 @@ def key_of(row: RefreshPause) -> IntegrationKey:
 
 # A plan whose probe failed waits for the same end. The next claim of a plan clears these.
 _OUTCOMES: Final = (RefreshOutcome.PAUSED.value, RefreshOutcome.PROVIDER_DOWN.value)
-_HELD: Final = (Refresh.finished_at.is_(None), Refresh.outcome.in_(_OUTCOMES))
+_HELD: Final = (
+    Refresh.finished_at.is_(None),
+    # As literals, or the partial index of held plans is not used.
+    Refresh.outcome.in_(bindparam("held", _OUTCOMES, expanding=True, literal_execute=True)),
+)
 
 
 def _pause(row: RefreshPause) -> Pause:

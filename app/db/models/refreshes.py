@@ -27,6 +27,12 @@ class Refresh(Base):
         partial("ix_refreshes_exhausted", "id", where="outcome = 'exhausted'"),  # for ages at which grants died
         # For what happened in an hour, to compare it with a forecast.
         partial("ix_refreshes_finished", "finished_at", where="finished_at IS NOT NULL"),
+        # Plans that a pause holds: none where no integration is paused.
+        partial(
+            "ix_refreshes_held",
+            "connection_ref",
+            where="finished_at IS NULL AND outcome IN ('paused', 'provider_down')",
+        ),
         # Plans whose turn was put off beyond their deadline.
         partial("ix_refreshes_late", "deadline_at", where="finished_at IS NULL AND next_at > deadline_at"),
         partial("ix_refreshes_urgent", "urgent_at", where="finished_at IS NULL AND urgent_at IS NOT NULL"),

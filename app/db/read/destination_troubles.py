@@ -1,16 +1,18 @@
 """Destinations that take no jobs now, with the jobs that wait for them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db.jobs import UNFINISHED
 from app.db.models import Destination, DestinationHealth, Job
 from app.db.read.figures import AT_MOST
+from app.domain.definitions import DestinationKey
 
 NAMED: Final = 50  # destinations, with the number of their jobs
 
@@ -48,11 +50,15 @@ def troubled(session: Session) -> tuple[list[Trouble], int]:
     )
     rows = session.execute(found.order_by(Destination.team, Destination.name)).all()
     named, share = rows[:NAMED], AT_MOST // max(1, min(len(rows), NAMED))
-    troubles = [Trouble(*row, parked=_parked(session, row[0], row[1], share)) for row in named]
-    return troubles, len(rows) - len(named)
+    parked = _parked(session, [(row[0], row[1]) for row in named], share)
+    return [Trouble(*row, parked=parked[row[0], row[1]]) for row in named], len(rows) - len(named)
 
 
-def _parked(session: Session, team: str, destination: str, at_most: int) -> int:
-    mine = (_jobs.c.team == team, _jobs.c.destination == destination)
+def _parked(session: Session, of: Sequence[DestinationKey], at_most: int) -> dict[DestinationKey, int]:
+    """The number of jobs of each that wait."""
+    mine = (_jobs.c.team == Destination.team, _jobs.c.destination == Destination.name)
     waiting = select(_jobs.c.id).where(UNFINISHED, _jobs.c.blocked_by.is_not(None), *mine).order_by(_jobs.c.next_at)
-    return session.scalar(select(func.count()).select_from(waiting.limit(at_most + 1).subquery())) or 0
+    some = waiting.correlate(Destination).limit(at_most + 1).subquery()
+    count = select(func.count()).select_from(some).scalar_subquery()
+    key = (Destination.team, Destination.name)
+    return {(row[0], row[1]): row[2] for row in session.execute(select(*key, count).where(tuple_(*key).in_(of)))}

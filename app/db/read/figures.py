@@ -77,10 +77,12 @@ def jobs(session: Session, *, now: datetime) -> JobFigures:
     ours, queue = Job.team != canary.TEAM, (Job.team, Job.destination)
     ready, held = (select(Job.state).where(kind, ours).order_by(*queue) for kind in (READY, HELD))
     parked = select(Job.blocked_by).where(UNFINISHED, ours, Job.blocked_by.is_not(None)).order_by(*queue)
-    states = [state for kind in (ready, held) for state in session.scalars(kind.limit(AT_MOST + 1))]
+    unfinished = _counts(session, ready, AT_MOST + 1)
+    if (left := AT_MOST + 1 - sum(unfinished.values())) > 0:
+        unfinished += _counts(session, held, left)
     return JobFigures(
-        unfinished=dict(Counter(states[: AT_MOST + 1])),
-        parked=dict(Counter(session.scalars(parked.limit(AT_MOST + 1)))),
+        unfinished=dict(unfinished),
+        parked=dict(_counts(session, parked, AT_MOST + 1)),
         oldest_due=min(filter(None, (_longest_due(session, kind, now) for kind in (READY, HELD))), default=None),
     )
 
@@ -129,6 +131,13 @@ def _oldest_due(session: Session, due: Select[Any], now: datetime) -> datetime |
     next_at = due.selected_columns[0]
     found: datetime | None = session.scalar(due.where(next_at <= now).order_by(next_at).limit(1))
     return found
+
+
+def _counts(session: Session, values: Select[Any], at_most: int) -> Counter[str]:
+    """The number of each value among the first rows."""
+    first = values.limit(at_most).subquery()
+    value = first.c[0]
+    return Counter({row[0]: row[1] for row in session.execute(select(value, func.count()).group_by(value))})
 
 
 def _count(session: Session, ids: Select[Any]) -> int:

@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from app.db.models import Connection, Link, Organization, Refresh, User
 from app.db.read import searching
@@ -87,8 +87,12 @@ def refreshes(session: Session, filters: RefreshFilters) -> Page:
         (Connection.environment, filters.environment),
         (Connection.integration, filters.integration),
         (Connection.connection_id, filters.connection_id),
-        (Connection.provider, filters.provider),
     )
+    if filters.provider is not None:
+        # Of each refresh that is looked at: PostgreSQL would read all connections for those of a provider.
+        of_plan = aliased(Connection)
+        served = select(of_plan.provider).where(of_plan.id == Refresh.connection_ref)
+        statement = statement.where(served.scalar_subquery() == filters.provider)
     if filters.user is not None or filters.organization is not None:
         statement = statement.where(Refresh.connection_ref.in_(_owned(session, filters)))
     if filters.after is not None:

@@ -65,12 +65,12 @@ def siblings(session: Session, connection_ref: UUID) -> list[dict[str, Any]]:
     link = session.scalar(own if connection.superseded_by is None else newer)
     if link is None:
         return []
-    statement = _living(connection).outerjoin(
-        Link, and_(Link.connection_ref == Connection.id, Link.closed_at.is_(None))
-    )
+    # The owner's connections first, each way by its index: an alternative of both would read the integration's.
     # SQLAlchemy turns a comparison with None into IS NULL.
-    owned = and_(Link.id.is_not(None), Link.user_id == link.user_id, Link.organization_id == link.organization_id)
-    statement = statement.where(or_(owned, Connection.superseded_by == link.id))
+    same = Link.user_id == link.user_id, Link.organization_id == link.organization_id
+    owned = select(Link.connection_ref).where(Link.closed_at.is_(None), *same)
+    superseded = select(Connection.id).where(Connection.superseded_by == link.id)
+    statement = _living(connection).where(Connection.id.in_(owned.union_all(superseded)))
     found = session.execute(statement.order_by(Connection.nango_id.desc(), Connection.id.desc()).limit(SHOWN))
     return [
         {

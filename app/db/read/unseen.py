@@ -1,13 +1,13 @@
 """Dead letters and failed events that no operator has acknowledged, read from indexes and counted up to a bound."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Table, and_, func, select, text, true
+from sqlalchemy import ColumnElement, ScalarSelect, Select, Table, and_, func, select, text, true, tuple_
 from sqlalchemy.orm import Session
 
 from app.db import acknowledgements, bulk
@@ -55,33 +55,29 @@ def dead_letters(
     session: Session, *, team: str | None = None, destination: str | None = None
 ) -> tuple[list[DeadLetters], int]:
     """Unacknowledged dead letters by destination, of all or of one, and how many further destinations have some."""
-    everything = acknowledgements.until(session, AckScope(AckKind.JOBS)) or EARLIEST
-    ids = _acknowledged(session, AckKind.JOBS)
-    mine = and_(
-        Acknowledgement.kind == AckKind.JOBS, Acknowledgement.subject == Destination.team + "/" + Destination.name
-    )
-    # Of each destination one index access: the first that is newer than what was acknowledged.
-    floor = func.coalesce(Acknowledgement.until_at, everything)
-    of_mine = (_jobs.c.team == Destination.team, _jobs.c.destination == Destination.name)
-    newer = (_DISCARDED, *of_mine, _jobs.c.finished_at > everything, _jobs.c.finished_at > floor, _not_in(_jobs, ids))
-    first = select(_jobs.c.finished_at).where(*newer).order_by(_jobs.c.finished_at).limit(1)
-    since = first.correlate(Destination, Acknowledgement).scalar_subquery()
-    found = (
-        select(Destination.team, Destination.name, Acknowledgement.until_at, since.label("since"))
-        .outerjoin(Acknowledgement, mine)
-        .where(Destination.team != canary.TEAM)
-        .order_by(Destination.team, Destination.name)
-    )
+    newer = _newer(session)
+    since = _scalar(newer(_jobs.c.finished_at).order_by(_jobs.c.finished_at).limit(1))
+    found = _destinations(since)
     if team is not None:
         found = found.where(Destination.team == team)
     if destination is not None:
         found = found.where(Destination.name == destination)
-    rows = [row for row in session.execute(found) if row.since is not None]
+    rows = [row for row in session.execute(found) if row[2] is not None]
     named, share = rows[:NAMED], AT_MOST // max(1, min(len(rows), NAMED))
-    letters = []
-    for row in named:
-        count, newest, problem = _counted(session, _of(row, everything, ids), share)
-        letters.append(DeadLetters(row.team, row.name, count, row.since, newest or row.since, problem))
+    if not named:
+        return [], 0
+    newest = newer(_jobs.c.id).order_by(_jobs.c.finished_at.desc())
+    some = newest.limit(share + 1).correlate(*_OUTER).subquery()
+    last = (_scalar(newest.with_only_columns(column).limit(1)) for column in (_jobs.c.finished_at, _jobs.c.problem))
+    counted = _destinations(since, _scalar(select(func.count()).select_from(some)), *last)
+    names = [(row[0], row[1]) for row in named]
+    letters = [
+        DeadLetters(owner, name, count, first, ended or first, problem)
+        for owner, name, first, count, ended, problem in session.execute(
+            counted.where(tuple_(Destination.team, Destination.name).in_(names))
+        )
+        if first is not None
+    ]
     return letters, len(rows) - len(named)
 
 
@@ -105,13 +101,34 @@ def failed_events(session: Session) -> FailedEvents | None:
 _DISCARDED: Final = text("jobs.state = 'discarded'")  # a literal, so that the partial index is used
 
 
-def _of(row: Any, everything: datetime, ids: Sequence[UUID]) -> Select[Any]:
-    return select(_jobs.c.finished_at, _jobs.c.problem).where(
-        _DISCARDED,
-        _jobs.c.team == row.team,
-        _jobs.c.destination == row.name,
-        _jobs.c.finished_at > max(everything, row.until_at or everything),
-        _not_in(_jobs, ids),
+_OUTER: Final = (Destination, Acknowledgement)
+
+
+def _newer(session: Session) -> Callable[..., Select[Any]]:
+    """Dead letters of a destination that are newer than what was acknowledged of it: a function of their columns."""
+    everything = acknowledgements.until(session, AckScope(AckKind.JOBS)) or EARLIEST
+    ids = _acknowledged(session, AckKind.JOBS)
+    floor = func.coalesce(Acknowledgement.until_at, everything)
+    of_mine = (_jobs.c.team == Destination.team, _jobs.c.destination == Destination.name)
+    newer = (_jobs.c.finished_at > everything, _jobs.c.finished_at > floor, _not_in(_jobs, ids))
+    return lambda *columns: select(*columns).where(_DISCARDED, *of_mine, *newer)
+
+
+def _scalar(statement: Select[Any]) -> ScalarSelect[Any]:
+    """A value of each destination, by one index access."""
+    return statement.correlate(*_OUTER).scalar_subquery()
+
+
+def _destinations(*values: ScalarSelect[Any]) -> Select[Any]:
+    """Team and name of each destination with values of its dead letters."""
+    mine = and_(
+        Acknowledgement.kind == AckKind.JOBS, Acknowledgement.subject == Destination.team + "/" + Destination.name
+    )
+    return (
+        select(Destination.team, Destination.name, *values)
+        .outerjoin(Acknowledgement, mine)
+        .where(Destination.team != canary.TEAM)
+        .order_by(Destination.team, Destination.name)
     )
 
 
