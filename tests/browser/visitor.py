@@ -16,7 +16,7 @@ SMALLEST_TARGET = """Math.min(...[
 ].filter(one => one.checkVisibility())
   .map(one => Math.min(one.getBoundingClientRect().width, one.getBoundingClientRect().height)))"""
 UNLABELLED = """[...document.querySelectorAll('input:not([type=hidden], .off), select, textarea')]
-  .filter(one => !one.labels.length).map(one => one.outerHTML)"""
+  .filter(one => !one.labels.length && !one.ariaLabel).map(one => one.outerHTML)"""
 # The lowest contrast of any text with its nearest opaque background.
 CONTRAST = """() => {
   const parts = color => color.match(/[\\d.]+/g).map(Number);

@@ -23,6 +23,8 @@ UNCOUNTED = re.compile(
         (1, "event", "1 event"),
         (1200, "signing key", "1,200 signing keys"),
         (2, "entry", "2 entries"),
+        (5, "refresh", "5 refreshes"),
+        (2, "address", "2 addresses"),
     ],
 )
 def test_a_count_has_its_noun_in_singular_or_plural(number: int, noun: str, shown: str) -> None:

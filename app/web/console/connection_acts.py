@@ -104,9 +104,10 @@ def whole_number(form: Form, name: str) -> int:
 
 _FORCE: Final = Field(
     "force",
-    "Renew",
-    "`true` renews whatever the expiry; `false` where the token is due only.",
-    choices=("true", "false"),
+    "Also where the token is not due",
+    "The provider issues another one, whatever the expiry.",
+    "check",
+    "true",
 )
 
 
@@ -141,7 +142,7 @@ ACTS: Final[Mapping[str, Act]] = {
         _telling("Nango renews the credentials of this connection. They are not shown.", fields=(_FORCE,)),
         _back,
         "connection_refreshed",
-        query=lambda form: {"force": form.get("force", "true")},
+        query=lambda form: {"force": form.get("force", "false")},
     ),
     f"{PATH}/{{con_id}}/tags": Act(
         connection_edits.set_tags, "Change the tags", "Set the tags", _tell_tags, _back, "tags_set", body=_tags_body

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from msgspec import structs
 from starlette.responses import Response
 
 from app.domain.access import Role
 from app.web.api import operators
 from app.web.console.act_pages import Act, Field, Form, Parts, Told, telling
+from app.web.console.browser_names import browser_name
 from app.web.console.calling import ask
 from app.web.console.serving import ConsoleContext, Visit
 from app.web.console.tables import Button, Column, RowsPage, Section, row_page
@@ -48,7 +50,8 @@ async def show_operator(context: ConsoleContext, visit: Visit) -> Response:
     """One operator: the rights, and where they are signed in."""
     name = visit.request.path_params["name"]
     found = await ask(context, visit, operators.get_operator, name=name)
-    sessions = (await ask(context, visit, operators.list_operator_sessions, name=name)).data
+    found_sessions = (await ask(context, visit, operators.list_operator_sessions, name=name)).data
+    sessions = [{**structs.asdict(each), "browser": browser_name(each.browser)} for each in found_sessions]
     path, operation = f"{PATH}/{found.id}", "POST /console/operators/{name}/"
     change = "enable" if found.disabled_at else "disable"
     return await row_page(

@@ -166,8 +166,7 @@ def _given(kind: OwnerKind, *, clears: bool) -> Callable[[Form], dict[str, Any]]
 def _changing(kind: OwnerKind, endpoint: Any) -> Callable[[ConsoleContext, Visit, Parts], Any]:
     async def tell(context: ConsoleContext, visit: Visit, parts: Parts) -> Told:
         found = await ask(context, visit, endpoint, **parts)
-        last = Field("updated_at", "As changed at", "Refused where it was changed since.")
-        stamp = Field(last.name, last.label, last.hint, value=found.updated_at or found.created_at)
+        stamp = Field("updated_at", "Changed at", kind="hidden", value=found.updated_at or found.created_at)
         told = "Connections that wait for the new id or e-mail are linked. An empty field clears what is stored."
         return Told((told,), {}, (*_fields(kind, found), stamp))
 

@@ -61,8 +61,8 @@ _AUDIT: Final = RowsPage(
     "entry",
     (
         Column("At", "at"),
-        Column("By", "actor", href=lambda row: link(AUDIT, actor=row.actor)),
-        Column("Action", "action", href=lambda row: link(AUDIT, action=row.action)),
+        Column("By", "actor", href=lambda row: link(AUDIT, actor=row.actor), is_long=True),
+        Column("Action", "action", href=lambda row: link(AUDIT, action=row.action), is_long=True),
         Column("On", "subject", href=lambda row: page_of(row.subject) or link(AUDIT, subject=row.subject)),
         Column("Outcome", "outcome", "mark"),
         Column("Detail", "detail"),

@@ -1,6 +1,7 @@
 """Pages from templates, with the headers that every page has."""
 
 import json
+import re
 from datetime import datetime
 from hashlib import sha256
 from importlib.resources import files
@@ -27,6 +28,7 @@ HEADERS: Final = {
 
 ID_LENGTH: Final = 36  # of a public id
 LARGE: Final = 100_000  # smaller numbers, ports among them, are read without marks
+_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|\+00:00))", re.ASCII)
 _ABSENT: Final = "\u2013"  # an en dash
 _TEMPLATES: Final = Environment(
     loader=FileSystemLoader(str(files("app.web.console") / "templates")),
@@ -38,19 +40,26 @@ _TEMPLATES: Final = Environment(
 
 
 def coded(text: str) -> Markup:
-    """Text whose parts between backticks are set as code."""
-    parts = (escape(part) for part in text.split("`"))
+    """A sentence for people: its parts between backticks are set as code, and times of ISO 8601 as `moment` does."""
     return Markup("").join(
-        Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in enumerate(parts)
+        Markup("<code>{}</code>").format(part) if number % 2 else _with_times(part)
+        for number, part in enumerate(text.split("`"))
     )
 
 
+def _with_times(text: str) -> Markup:
+    parts = _TIME.split(text)  # every other one is a time
+    return Markup("").join(moment(part) if number % 2 else escape(part) for number, part in enumerate(parts))
+
+
 def moment(at: str | datetime | None) -> Markup:
-    """A time in UTC, to the second; of an absent one a dash. The whole of it is in `datetime`."""
+    """A time in UTC, to the second or to the minute; of an absent one a dash. The whole of it is in `datetime`."""
     if at is None:
         return escape(_ABSENT)
     whole = at if isinstance(at, str) else at.isoformat()
-    return Markup('<time datetime="{}">{} UTC</time>').format(whole, whole[:19].replace("T", " "))
+    return Markup('<time datetime="{}">{} UTC</time>').format(
+        whole, whole[:19].partition("+")[0].rstrip("Z").replace("T", " ")
+    )
 
 
 def plain_json(value: Any, indent: int | None = None) -> str:

@@ -15,12 +15,14 @@ from app.web.console.serving import ConsoleContext, Visit
 class Column:
     """A column: the member of the rows that it shows. kind: `mark`, `code` or `sentence`, which may have code between
     backticks; `count` is the number of the rows that the cell's link leads to. href: the page that a cell leads to.
+    is_long: it has names that are better not broken.
     """
 
     label: str
     name: str
     kind: str = ""
     href: Callable[[Any], str | None] | None = None
+    is_long: bool = False
 
     def of(self, row: Any) -> Any:
         """The value of a row: a Struct, or a mapping."""

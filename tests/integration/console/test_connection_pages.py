@@ -163,7 +163,12 @@ def test_credentials_are_renewed_and_never_shown(console, con):
     assert "Nango has renewed the credentials" in page.text
     assert "renewed" in page.text
     assert TOKEN.findall(page.html) == []
-    assert [each[0] for each in audited(console, "connection.refreshed")] == ["operator:operator"]
+    console.post(f"/console/connections/{con}/refresh")
+    done = audited(console, "connection.refreshed")
+    assert [(actor, detail["forced"]) for actor, _, detail in done] == [
+        ("operator:operator", False),
+        ("operator:operator", True),
+    ], "the box was ticked at first"
 
 
 def test_metadata_is_replaced_at_nango(console, con, nango, connection_id):

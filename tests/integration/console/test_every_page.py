@@ -8,11 +8,13 @@ from html.parser import HTMLParser
 import pytest
 
 from app.clock import utc_now
-from app.db.models import Attempt, Destination
+from app.db.models import Attempt, Destination, Refresh
 from app.db.routes import RouteDefinition
+from app.domain.reconciling import Trigger
 from app.ids import new_id
 from app.services.definitions import config_sync
 from app.services.definitions.config_plan import DestinationDefinition
+from app.services.reconciliation.run_requests import open_run
 from app.web.access_table import PAGES
 from tests.console_walk import kind_of, walked, words_of
 from tests.integration.status.rows import a_connection, a_job, add, add_bulk_run, an_event, destination, report_running
@@ -66,6 +68,10 @@ def rows(console) -> None:
     add_bulk_run(console.database, job.id)
     add_bulk_run(console.database, job.id, team="crm")
     add_bulk_run(console.database, of_zeta.id, team="zeta", actor="token:zeta")
+    plan = {"refresh_at": now, "next_at": now, "reason": "its token expires", "forced": False, "created_at": now}
+    add(console.database, Refresh(id=new_id(), connection_ref=connection.id, attempts=0, failures=0, **plan))
+    with console.database.write() as session:
+        open_run(session, "default", trigger=Trigger.DEMAND, dry_run=True, accept_deletions=False, now=now)
     report_running(console.database)
 
 
@@ -110,3 +116,11 @@ def test_every_page_is_small_whole_and_under_the_policy(pages):
         ids = Counter(Ids(answer.text).ids)
         assert [name for name, count in ids.items() if count > 1] == [], path
         assert answer.text.count("<h1") == 1, path
+
+
+def test_every_time_is_one_for_people(pages):
+    """As in `2026-12-01 00:40:32 UTC`. Patterns, bodies and settings are shown as they are stored."""
+    for path, answer in pages[1].items():
+        shown = re.sub(r"(?s)<(pre|textarea|title)\b.*?</\1>|<[^>]*>", " ", words_of(answer))
+        wrong = re.findall(r"\d{4}-\d\d-\d\dT\S*|\S+\+00 UTC", shown)
+        assert [each for each in wrong if not kind_of(path).startswith("/console/api")] == [], path

@@ -6,7 +6,7 @@ import pytest
 
 from app.clock import utc_now
 from app.db.models import Connection, Refresh
-from app.ids import REFRESH, new_id, show
+from app.ids import CONNECTION, REFRESH, new_id, show
 from app.web.console.record_pages import page_of
 from tests.integration.console.pages import open_console
 from tests.integration.operators import visitors
@@ -124,6 +124,15 @@ def test_refreshes_forecast_and_catalogue_are_shown(console):
     assert "Budget a minute" in console.get("/console/refreshes/forecast", who="viewer").text
     assert "google" in console.get("/console/refreshes/catalogue", who="viewer").text
     console.get("/console/refreshes?state=finished&due_before=1h", status=422)
+
+
+def test_a_box_that_was_not_ticked_stays_so_where_the_act_is_refused(console):
+    path = f"/console/connections/{show(CONNECTION, connection(console))}/refresh"
+    assert "checked" in console.get(path).attributes["force"]
+    refused = console.post(path, status=503)
+    assert "Not done." in refused.text
+    assert "checked" not in refused.attributes["force"]
+    assert "checked" in console.post(path, status=503, force="true").attributes["force"]
 
 
 def test_a_comparison_is_asked_for(console):
