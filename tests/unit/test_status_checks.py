@@ -91,9 +91,9 @@ def use(key, *, first_at=NOW - 9 * DAY, last_at=NOW):
     )
 
 
-def refused(cause, *, count=1, peak=1):
+def refused(cause, *, count=1, peak=1, at=NOW):
     row = {"minute": NOW, "environment": "default", "cause": cause, "status": 503, "count": count, "peak": peak}
-    return Rejection(**row, window_at=NOW, window_count=count, last_at=NOW, last_peer="192.0.2.7", last_detail="")
+    return Rejection(**row, window_at=NOW, window_count=count, last_at=at, last_peer="192.0.2.7", last_detail="")
 
 
 def process(kind, *, state=ProcessState.RUNNING, **changes):
@@ -272,6 +272,16 @@ RED = [
     Fault("connections-kept-alive-only", changed("refreshes", fallen={GroupKey("default", "hubspot", None): 5})),
     Fault("refresh-scheduler", lateness(tick=NOW - 4 * MINUTE), cause="no io worker"),
     Fault("storing", changed("webhooks", rejections=[refused("database_away")]), cause="database_away"),
+    # The canary was stored 8 s ago: since the last one that was lost, but others may be lost all the time.
+    Fault("storing", changed("webhooks", rejections=[refused("overload", at=NOW - MINUTE / 5)]), cause="overload"),
+    Fault(
+        "storing",
+        replace(
+            changed("webhooks", rejections=[refused("fault", at=NOW - MINUTE / 2)]),
+            canary=canary(stored=None, processed=None, delivered=None),
+        ),
+        cause="fault",
+    ),
     Fault(
         "signatures:default",
         changed("webhooks", rejections=[refused("bad_signature", count=3)], last={"default": NOW - MINUTE}),
@@ -304,6 +314,12 @@ RED = [
     Fault("notifications", notified(looked_at=NOW - 3 * MINUTE), cause="no process has looked"),
 ]
 HINTS = [
+    Fault(
+        "storing",
+        changed("webhooks", rejections=[refused("database_away", at=NOW - MINUTE / 2)]),
+        cause="events are stored since 2026-11-30T13:59:52",
+    ),
+    Fault("processes:beat", running(process(ProcessKind.BEAT, pid=8)), cause="process 8 on h1, process 7 on h1"),
     Fault("process:io@h1/8", running(process(IO, pid=8, state=SILENT, written_seconds=4000.0))),
     Fault("jobs-parked:breaker", changed("work", jobs=JobFigures({}, {"breaker": 4}, None))),
     Fault("destination-disabled:crm/hook", destination(**BY_HAND, parked=0)),

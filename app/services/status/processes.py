@@ -61,8 +61,14 @@ def checks(found: Processes) -> Iterator[Check]:
 
 
 def _running(kind: ProcessKind, alike: Sequence[SeenProcess]) -> Check:
-    count = sum(one.state is ProcessState.RUNNING for one in alike)
-    return Check(CheckKind.PROCESSES, Level.OK, count, subject=kind)
+    here = [one for one in alike if one.state is ProcessState.RUNNING]
+    if kind is ProcessKind.BEAT and len(here) > 1:
+        named = some([f"process {one.pid} on {one.host}" for one in here])
+        cause = (
+            f"one is enough, and {named} each send every task: nothing is done twice, only asked for. Stop all but one"
+        )
+        return Check(CheckKind.PROCESSES, Level.HINT, len(here), cause, "waylink processes", subject=kind)
+    return Check(CheckKind.PROCESSES, Level.OK, len(here), subject=kind)
 
 
 def _missing(kind: ProcessKind, alike: Sequence[SeenProcess]) -> Check:

@@ -6,7 +6,7 @@ Opens one short transaction that only reads.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -132,7 +132,9 @@ def checks(facts: Facts, installation: Installation, *, now: datetime) -> Iterat
     yield from bulk_runs.checks(facts.bulk_runs)
     yield from destinations.checks(facts.destinations)
     yield from refreshes.checks(facts.refreshes, now=now)
-    yield from webhooks.checks(facts.webhooks, installation, now=now)
+    passed = next((one.passed for one in facts.canary if one.stage == "stored"), None)
+    stored_at = now - timedelta(seconds=passed) if passed is not None else None
+    yield from webhooks.checks(facts.webhooks, installation, stored_at=stored_at, now=now)
     yield from environments.checks(installation)
     yield from reconciling.checks(facts.reconciling, installation, now=now)
     yield from upkeep.checks(facts.upkeep, now=now)

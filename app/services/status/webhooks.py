@@ -22,6 +22,7 @@ from app.services.status.wording import moment, span
 HOUR: Final = timedelta(hours=1)  # of rejections
 NOT_STORED: Final = frozenset({"overload", "database_away", "fault"})  # causes of valid webhooks that are not stored
 NEWS: Final = timedelta(minutes=2)  # of webhooks that could not be stored
+QUIET: Final = timedelta(seconds=20)  # without another one, so that one process of several that stores does not hide it
 BREAKER_OPEN: Final = timedelta(seconds=60)  # how long Nango's breaker stays open (Nango contract: Circuit breaker)
 BAD_SIGNATURE: Final = "bad_signature"
 UNSIGNED: Final = timedelta(minutes=10)  # of webhooks that were refused for their signature
@@ -52,9 +53,14 @@ def read(session: Session, *, now: datetime) -> Webhooks:
     )
 
 
-def checks(found: Webhooks, installation: Installation, *, now: datetime) -> Iterator[Check]:
-    """Judge them. A key that is not listed is retired, unless the configuration has faults."""
-    yield _storing_check(found.rejections, now)
+def checks(
+    found: Webhooks, installation: Installation, *, stored_at: datetime | None = None, now: datetime
+) -> Iterator[Check]:
+    """Judge them. A key that is not listed is retired, unless the configuration has faults.
+
+    stored_at: when an event was last stored for certain; None where that is not known.
+    """
+    yield _storing_check(found.rejections, stored_at, now)
     for name in installation.environments:
         yield _breaker_check(name, found.rejections, now)
         yield _signature_check(name, found.rejections, found.last.get(name), now)
@@ -80,13 +86,22 @@ def _silences(session: Session, last: Mapping[str, datetime], *, now: datetime) 
     return found
 
 
-def _storing_check(rows: Sequence[Rejection], now: datetime) -> Check:
+def _storing_check(rows: Sequence[Rejection], stored_at: datetime | None, now: datetime) -> Check:
+    """A hint once an event was stored after the last webhook that was not, and none was lost for a while."""
     lost = [row for row in rows if row.cause in NOT_STORED and row.last_at >= now - NEWS]
     if not lost:
         return Check(CheckKind.STORING, Level.OK, 0)
+    count, last, repair = (
+        sum(row.count for row in lost),
+        max(row.last_at for row in lost),
+        "waylink rejections --since 10m",
+    )
     causes = ", ".join(sorted({row.cause for row in lost}))
     cause = f"webhooks of the last {span(NEWS)} were not stored, whatever their sender did then: {causes}"
-    return Check(CheckKind.STORING, Level.RED, sum(row.count for row in lost), cause, "waylink rejections --since 10m")
+    if stored_at is not None and stored_at > last and now - last > QUIET:
+        since = f"{cause}; the last one {moment(last)}, and events are stored since {moment(stored_at)}"
+        return Check(CheckKind.STORING, Level.HINT, count, since, repair)
+    return Check(CheckKind.STORING, Level.RED, count, cause, repair)
 
 
 def _breaker_check(name: str, rows: Sequence[Rejection], now: datetime) -> Check:
