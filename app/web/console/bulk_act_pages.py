@@ -91,9 +91,8 @@ class BulkActPage:
         """The rows that the act would take, with their number; the filter can be changed."""
         given = self._given(visit)
         if given.get(IDS) == "":
-            return await self._page(
-                context, visit, {}, problem="Nothing is selected: tick rows of the list.", status=422
-            )
+            # Nothing is asked: without ids and filters the act would be one on all rows.
+            return self._shown(visit, {}, None, problem="Nothing is selected: tick rows of the list.", status=422)
         return await self._page(context, visit, given if IDS in given else {**self.defaults, **given})
 
     async def do(self, context: ConsoleContext, visit: Visit) -> Response:
