@@ -21,7 +21,7 @@ EDIT_DEADLINE: Final = timedelta(seconds=45)  # all calls to Nango of one operat
 EDIT_LEASE: Final = timedelta(seconds=60)
 NOTIFICATION_DEADLINE: Final = timedelta(seconds=35)  # one message to a channel, by HTTP or SMTP
 NOTIFICATION_LEASE: Final = timedelta(seconds=60)
-BULK_LEASE: Final = timedelta(seconds=40)  # a chunk of a bulk run, whose statements have STATEMENT
+BULK_LEASE: Final = timedelta(seconds=75)  # a chunk of a bulk run: statements, or one connection at Nango
 VISIBILITY_TIMEOUT: Final = timedelta(seconds=300)
 STATEMENT: Final = timedelta(seconds=20)  # one statement of a worker's in PostgreSQL
 DATABASE_SHARE: Final = timedelta(seconds=10)  # locks and commits around the call
@@ -44,7 +44,7 @@ def assert_nested() -> None:
         ("reconciliations", RECONCILE_DEADLINE, RECONCILE_LEASE),
         ("edits", EDIT_DEADLINE, EDIT_LEASE),
         ("notifications", NOTIFICATION_DEADLINE, NOTIFICATION_LEASE),
-        ("bulk runs", STATEMENT, BULK_LEASE),
+        ("bulk runs", EDIT_DEADLINE, BULK_LEASE),
     ):
         if not deadline + DATABASE_SHARE < lease < VISIBILITY_TIMEOUT:
             raise AssertionError(f"{name}: deadline {deadline}, lease {lease} and visibility timeout do not nest")

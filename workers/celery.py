@@ -18,6 +18,7 @@ from app.deadlines import STATEMENT, assert_nested
 from app.domain.liveness import ProcessKind, Work
 from app.runtime.database_wait import wait_for_database
 from app.runtime.wiring import clients_of, deliverer_of, directory_of, policy_of, reconciler_of, traces_of
+from app.services.bulk_runs.connection_acts import ConnectionActs
 from app.services.bulk_runs.runner import BulkRunner
 from app.services.definitions.destination_alerts import Alerts
 from app.services.delivery.loop import DeliveryLoop
@@ -96,7 +97,8 @@ def make_worker(settings: Settings, *, kind: str) -> Worker:
     )
     reconciler, reconciled = reconciler_of(settings, database, clients), partial(pulse.did, Work.RECONCILED)
     reconciliations.register(app, reconciler, hints, reconciled=reconciled)
-    bulk_runs.register(app, BulkRunner(database, utc_now, routes, hints.of_jobs, hints.of_events), hints)
+    acts = ConnectionActs(database, policy, clients, routes, utc_now)
+    bulk_runs.register(app, BulkRunner(database, utc_now, routes, hints.of_jobs, hints.of_events, acts), hints)
     window = timedelta(seconds=settings.dedupe_window_seconds)
     link = (
         partial(ask_again, database, policy, routes, directory, clock=utc_now)

@@ -22,6 +22,7 @@ from app.db.engine import Database, connect
 from app.db.schema_version import require_current
 from app.domain.bulk_runs import AT_WORK, BulkAct, BulkState, Change
 from app.ids import BULK_RUN, parse, show
+from app.services.bulk_runs.row_acts import RowAct
 from app.services.bulk_runs.run_requests import RunWanted, change_run, get_run, open_run
 from app.services.bulk_runs.runner import BulkRunner
 from app.services.bulk_runs.showing import shown
@@ -113,12 +114,17 @@ def _change(run_id: str, change: Change, *, as_json: bool) -> None:
     print_one(report, as_json=as_json)
 
 
-def carry_out(database: Database, hints: Hints, wanted: RunWanted) -> tuple[Run, bool]:
-    """Open a run and follow it to its end. Returns it, and whether Ctrl-C ended the following: the run goes on."""
-    at_once = wanted.counted <= AT_ONCE
+def carry_out(
+    database: Database, hints: Hints, wanted: RunWanted, *, of_connections: Callable[[Run], RowAct] | None = None
+) -> tuple[Run, bool]:
+    """Open a run and follow it to its end. Returns it, and whether Ctrl-C ended the following: the run goes on.
+
+    of_connections: the acts on connections.
+    """
+    at_once = wanted.counted <= AT_ONCE and not wanted.act.asks_nango
     with database.write() as session:
         run = open_run(session, wanted, now=utc_now(), claimed=at_once)
-    runner = BulkRunner(database, utc_now, RouteCache(), hints.of_jobs, hints.of_events)
+    runner = BulkRunner(database, utc_now, RouteCache(), hints.of_jobs, hints.of_events, of_connections)
     shows = sys.stderr.isatty()
     try:
         with interrupts() as ctrl_c:

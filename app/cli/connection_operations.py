@@ -53,19 +53,19 @@ def operations_on(target: Mapping[str, Any]) -> Iterator[tuple[Operations, UUID,
         if ref is None:
             _import_missing(operations, settings, meant)
             raise NotFound("connection", meant.connection)
-        _require_usable(settings, [operations.find(ref).environment])  # only the stored connection has its environment
+        require_usable(settings, [operations.find(ref).environment])  # only the stored connection has its environment
         yield operations, ref, cli_actor()
 
 
 def _import_missing(operations: Operations, settings: NangoSettings, meant: Target) -> None:
     """Import the connection from each environment that it may be in."""
-    _require_usable(settings, None if meant.environment is None else [meant.environment])
+    require_usable(settings, None if meant.environment is None else [meant.environment])
     connection_import.import_missing(
         operations, meant.connection, integration=meant.integration, environment=meant.environment, actor=cli_actor()
     )
 
 
-def _require_usable(settings: NangoSettings, environments: Collection[str] | None) -> None:
+def require_usable(settings: NangoSettings, environments: Collection[str] | None) -> None:
     """Raises ConfigurationError for a fault of these environments; of any where none is named."""
     if wrong := settings.environment_problems(environments):
         raise ConfigurationError(wrong)

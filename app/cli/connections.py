@@ -16,6 +16,10 @@ from app.domain.states import ConnectionStatus
 from app.ids import CONNECTION, parse
 
 ACTS: Final = {
+    "bulk": (
+        "app.cli.connection_bulk_acts:act_on_connections",
+        "Act on many connections: refresh, add-tags, remove-tags, unlink or delete them.",
+    ),
     "connect": ("app.cli.connection_edits:connect", "Open a session with which an end user connects."),
     "delete": ("app.cli.connection_actions:delete_connection", "Delete a connection in Nango and here."),
     "explain": (

@@ -278,3 +278,11 @@ def prune_deaths(session: Session, *, before: datetime, limit: int) -> int:
     gone = session.scalars(select(_refreshes.c.id).where(*dead).order_by(_refreshes.c.id).limit(limit)).all()
     session.execute(delete(_refreshes).where(bulk.among(bulk.dialect(session), _refreshes.c.id)), bulk.keys(gone))
     return len(gone)
+
+
+def is_renewed_since(session: Session, connection_ref: UUID, since: datetime) -> bool:
+    """Whether the connection's history has a renewal that ended then or later."""
+    renewed = (RefreshOutcome.RENEWED, RefreshOutcome.FIRST_SEEN)
+    mine = (Refresh.connection_ref == connection_ref, Refresh.finished_at.is_not(None))
+    found = select(Refresh.id).where(*mine, Refresh.finished_at >= since, Refresh.outcome.in_(renewed)).limit(1)
+    return session.scalar(found) is not None

@@ -15,16 +15,26 @@ class BulkAct(StrEnum):
     REDELIVER_JOBS = "jobs.redeliver"
     RETRY_EVENTS = "events.retry"
     REPLAY_EVENTS = "events.replay"
+    REFRESH_CONNECTIONS = "connections.refresh"
+    ADD_TAGS = "connections.add_tags"
+    REMOVE_TAGS = "connections.remove_tags"
+    UNLINK_CONNECTIONS = "connections.unlink"
+    DELETE_CONNECTIONS = "connections.delete"
 
     @property
     def noun(self) -> str:
-        """The noun of its rows: `job` or `event`."""
+        """The noun of its rows: `job`, `event` or `connection`."""
         return self.partition(".")[0].removesuffix("s")
 
     @property
     def audited(self) -> str:
         """The action's name in the audit, such as `job.retried`."""
         return _AUDITED[self]
+
+    @property
+    def asks_nango(self) -> bool:
+        """Whether each of its rows takes calls to Nango, which workers make."""
+        return self in _AT_NANGO
 
 
 _AUDITED: Final[Mapping[BulkAct, str]] = {
@@ -33,7 +43,16 @@ _AUDITED: Final[Mapping[BulkAct, str]] = {
     BulkAct.REDELIVER_JOBS: "job.redelivered",
     BulkAct.RETRY_EVENTS: "event.retried",
     BulkAct.REPLAY_EVENTS: "event.replayed",
+    BulkAct.REFRESH_CONNECTIONS: "connection.refreshed",
+    BulkAct.ADD_TAGS: "tags.added",
+    BulkAct.REMOVE_TAGS: "tags.removed",
+    BulkAct.UNLINK_CONNECTIONS: "connection.unlinked",
+    BulkAct.DELETE_CONNECTIONS: "connection.deleted",
 }
+_AT_NANGO: Final = frozenset(
+    {BulkAct.REFRESH_CONNECTIONS, BulkAct.ADD_TAGS, BulkAct.REMOVE_TAGS, BulkAct.DELETE_CONNECTIONS}
+)
+OF_CONNECTIONS: Final = (*_AT_NANGO, BulkAct.UNLINK_CONNECTIONS)
 OF_JOBS: Final[Mapping[JobAction, BulkAct]] = {
     JobAction.RETRY: BulkAct.RETRY_JOBS,
     JobAction.CANCEL: BulkAct.CANCEL_JOBS,

@@ -25,8 +25,20 @@ _LIVE: Final = tuple(status for status in ConnectionStatus if status is not Conn
 
 
 def connections(session: Session, filters: ListFilters) -> Page:
+    return searching.page_of(
+        session,
+        page(matching(session, _connection_rows(), filters), Connection.id, filters),
+        Connection.id,
+        CONNECTION,
+        place=Place(before=filters.before, limit=filters.limit, search=_search(filters)),
+        read=lambda bounded: [_connection(*row) for row in session.execute(bounded)],
+    )
+
+
+def matching(session: Session, statement: Select[Any], filters: ListFilters) -> Select[Any]:
+    """The statement with the conditions of these filters. It has to join Link, User and Organization for those."""
     statement = equal(
-        _connection_rows(),
+        statement,
         (Connection.status, filters.status),
         (Connection.environment, filters.environment),
         (Connection.integration, filters.integration),
@@ -50,14 +62,7 @@ def connections(session: Session, filters: ListFilters) -> Page:
         statement = statement.where(sibling_connections.is_one_of_several())
     if filters.tags:
         statement = statement.where(*tagged(bulk.dialect(session), Connection.tags, filters.tags))
-    return searching.page_of(
-        session,
-        page(statement, Connection.id, filters),
-        Connection.id,
-        CONNECTION,
-        place=Place(before=filters.before, limit=filters.limit, search=_search(filters)),
-        read=lambda bounded: [_connection(*row) for row in session.execute(bounded)],
-    )
+    return statement
 
 
 def connection(session: Session, connection_ref: UUID) -> dict[str, Any]:

@@ -45,6 +45,17 @@ class Taken:
     due: Sequence[UUID]
 
 
+class NotNowError(Exception):
+    """A row whose turn cannot come now: the run goes on with it after so many seconds.
+
+    is_try: it may have been asked for, so that the next turn is one more try.
+    """
+
+    def __init__(self, why: str, *, seconds: float, is_try: bool = False) -> None:
+        self.seconds, self.is_try = seconds, is_try
+        super().__init__(why)
+
+
 class RowAct(Protocol):
     """An act of a run."""
 
@@ -57,7 +68,11 @@ class RowAct(Protocol):
         ...
 
     def prepare(self, database: Database, ids: Sequence[UUID]) -> None:
-        """Compute what `take` needs, with no transaction open."""
+        """Compute or ask what `take` needs, with no transaction open. Raises NotNowError."""
+        ...
+
+    def lock(self, session: Session) -> None:
+        """Take the locks of the transaction that come before those of rows, the run's own included."""
         ...
 
     def take(self, session: Session, ids: Sequence[UUID], now: datetime) -> Taken:
@@ -73,7 +88,7 @@ class ReplayedEvents(msgspec.Struct, frozen=True, kw_only=True):
     again: bool = False
 
 
-def written(chosen: JobFilters | EventFilters | ReplayedEvents) -> str:
+def written(chosen: JobFilters | EventFilters | msgspec.Struct) -> str:
     """The filter of a run as it is stored."""
     return msgspec.json.encode(chosen).decode()
 
@@ -82,16 +97,17 @@ def act_of(run: Run, routes: RouteCache) -> RowAct:
     """The act of a run. Raises InvalidInput for a filter that cannot be read."""
     match BulkAct(run.act):
         case BulkAct.RETRY_EVENTS:
-            return RetriedEvents(replace(_read(run, EventFilters), as_of=run.created_at))
+            return RetriedEvents(replace(read_filter(run, EventFilters), as_of=run.created_at))
         case BulkAct.REPLAY_EVENTS:
-            wanted = _read(run, ReplayedEvents)
+            wanted = read_filter(run, ReplayedEvents)
             return EventReplays(replace(wanted.filters, as_of=run.created_at), wanted, routes)
         case act:
             action = next(action for action, of_jobs in OF_JOBS.items() if of_jobs is act)
-            return ActOnJobs(action, replace(_read(run, JobFilters), as_of=run.created_at))
+            return ActOnJobs(action, replace(read_filter(run, JobFilters), as_of=run.created_at))
 
 
-def _read(run: Run, kind: type[Chosen]) -> Chosen:
+def read_filter(run: Run, kind: type[Chosen]) -> Chosen:
+    """The filter as it was stored. Raises InvalidInput."""
     try:
         return msgspec.json.decode(run.chosen, type=kind)
     except (msgspec.DecodeError, UnicodeEncodeError) as unreadable:
@@ -112,6 +128,9 @@ class ActOnJobs:
         return job_rows.page(session, self.filters, after=after, limit=limit)
 
     def prepare(self, database: Database, ids: Sequence[UUID]) -> None:
+        pass
+
+    def lock(self, session: Session) -> None:
         pass
 
     def take(self, session: Session, ids: Sequence[UUID], now: datetime) -> Taken:
@@ -138,6 +157,9 @@ class RetriedEvents:
         return [(None, event_id) for event_id in found]
 
     def prepare(self, database: Database, ids: Sequence[UUID]) -> None:
+        pass
+
+    def lock(self, session: Session) -> None:
         pass
 
     def take(self, session: Session, ids: Sequence[UUID], now: datetime) -> Taken:
@@ -178,6 +200,9 @@ class EventReplays:
                 raise
             except Exception as fault:  # noqa: BLE001 - one event's document must not stop the others
                 self._leave(event_id, RowResult.FAILED, f"it could not be matched: {type(fault).__name__}")
+
+    def lock(self, session: Session) -> None:
+        pass
 
     def take(self, session: Session, ids: Sequence[UUID], now: datetime) -> Taken:
         changed: list[UUID] = []

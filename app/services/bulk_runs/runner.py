@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -18,11 +18,12 @@ from app.db import bulk_runs as rows
 from app.db.bulk_runs import Run
 from app.db.engine import Database
 from app.deadlines import BATCH, BULK_LEASE, MAX_CLAIMS
-from app.domain.bulk_runs import BulkAct, BulkState, RowResult
+from app.domain.bulk_runs import OF_CONNECTIONS, BulkAct, BulkState, RowResult
 from app.domain.states import AuditOutcome
 from app.errors import InvalidInput
 from app.ids import BULK_RUN, show
-from app.services.bulk_runs.row_acts import Cursor, RowAct, act_of
+from app.services.bulk_runs import row_acts
+from app.services.bulk_runs.row_acts import Cursor, NotNowError, RowAct
 from app.services.bulk_runs.run_requests import counts
 from app.services.routing.cache import RouteCache
 from app.telemetry import get_logger
@@ -43,7 +44,8 @@ class LeaseLostError(Exception):
 class BulkRunner:
     """Carries out runs, one at a time; one per process.
 
-    hint_jobs, hint_events: called after each commit with the rows that are due by it.
+    hint_jobs, hint_events: called after each commit with the rows that are due by it. of_connections: the acts
+    on connections; without them those are left to others.
     """
 
     database: Database
@@ -51,6 +53,7 @@ class BulkRunner:
     routes: RouteCache
     hint_jobs: Hint
     hint_events: Hint
+    of_connections: Callable[[Run], RowAct] | None = None
     _busy: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def work(self, *, seconds: float = WORK_SECONDS, run_id: UUID | None = None) -> bool:
@@ -73,28 +76,39 @@ class BulkRunner:
             self._carry_on(run, time.monotonic() + seconds, told or (lambda _: None))
         except LeaseLostError:
             log.info("bulk_run_left", run=show(BULK_RUN, run.id))
+        except NotNowError as held:
+            log.info("bulk_run_held", run=show(BULK_RUN, run.id), why=str(held))
+            later = self.clock() + timedelta(seconds=held.seconds)
+            self.set_aside(run, next_at=later, problem=str(held), is_try=held.is_try)
 
-    def set_aside(self, run: Run) -> None:
-        """Give a claimed run back, to be carried on by any worker; nothing where it is not held any more."""
+    def set_aside(
+        self, run: Run, *, next_at: datetime | None = None, problem: str | None = None, is_try: bool = False
+    ) -> None:
+        """Give a claimed run back, to be carried on by any worker; nothing where it is not held any more.
+
+        next_at: not before then, for a `problem` that passes. is_try: the claim counts as a try of its next row.
+        """
         with self.database.write() as session:
             if rows.holds(session, run):
                 current = rows.get(session, run.id) or run
-                waiting = replace(current, state=BulkState.WAITING, holder=None, next_at=self.clock(), attempts=0)
-                rows.save(session, waiting)
+                waiting = replace(current, state=BulkState.WAITING, holder=None, next_at=next_at or self.clock())
+                attempts = current.attempts if is_try else 0
+                rows.save(session, replace(waiting, attempts=attempts, problem=problem))
 
     def _claim(self, run_id: UUID | None) -> Run | None:
         with self.database.read() as session:  # most ticks find nothing due, which needs no write lock
             if not rows.anything_due(session, now=self.clock()):
                 return None
         with self.database.write() as session:
-            return rows.claim(session, list(BulkAct), now=self.clock(), lease=BULK_LEASE, run_id=run_id)
+            known = [act for act in BulkAct if self.of_connections is not None or act not in OF_CONNECTIONS]
+            return rows.claim(session, known, now=self.clock(), lease=BULK_LEASE, run_id=run_id)
 
     def _carry_on(self, run: Run, ends_at: float, told: Callable[[Run], None]) -> None:
         if run.attempts > MAX_CLAIMS:
             self._end(run, BulkState.FAILED, problem=f"claimed {MAX_CLAIMS} times without a result")
             return
         try:
-            act = act_of(run, self.routes)
+            act = self._act_of(run)
         except InvalidInput as unreadable:
             self._end(run, BulkState.FAILED, problem=str(unreadable))
             return
@@ -111,6 +125,12 @@ class BulkRunner:
                 time.sleep(min(time.monotonic() - began, LONGEST_REST))
         self._end(run, BulkState.DONE)
 
+    def _act_of(self, run: Run) -> RowAct:
+        if run.act not in OF_CONNECTIONS:
+            return row_acts.act_of(run, self.routes)
+        assert self.of_connections is not None  # noqa: S101 - others are not claimed
+        return self.of_connections(run)
+
     def _page(self, run: Run, act: RowAct) -> list[Cursor]:
         left = min(PAGE, run.counted - run.looked_at)
         if left <= 0:
@@ -124,6 +144,7 @@ class BulkRunner:
         ids = [row_id for _, row_id in chunk]
         act.prepare(self.database, ids)
         with self.database.write() as session:
+            act.lock(session)
             if not rows.holds(session, run):
                 raise LeaseLostError
             now = self.clock()
@@ -139,11 +160,12 @@ class BulkRunner:
                 after_at=after_at,
                 after_id=after_id,
                 next_at=now + BULK_LEASE,
-                attempts=0,
+                attempts=1,
+                problem=None,
             )
             rows.save(session, run)
         if taken.due:
-            if run.act == BulkAct.RETRY_EVENTS:
+            if run.act == BulkAct.RETRY_EVENTS or run.act in OF_CONNECTIONS:
                 self.hint_events(taken.due)
             else:
                 self.hint_jobs(taken.due[:BATCH])  # one message: deliveries claim all that is due then

@@ -2,18 +2,21 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
 from app.db.bulk_runs import Run, Unchanged
-from app.ids import BULK_RUN, EVENT, JOB, show
+from app.ids import BULK_RUN, CONNECTION, EVENT, JOB, show
+
+_PREFIXES: Final = {"events": EVENT, "connections": CONNECTION}
+SHOWN_IDS: Final = 100
 
 
 def shown(run: Run, rows: Sequence[Unchanged] = ()) -> dict[str, Any]:
     """A run as a JSON object, described in docs/api.md. rows: of those that it has not changed."""
-    prefix = EVENT if run.act.startswith("events") else JOB
+    prefix = next((prefix for kind, prefix in _PREFIXES.items() if run.act.startswith(kind)), JOB)
     return {
         "id": show(BULK_RUN, run.id),
         "act": run.act,
@@ -45,7 +48,9 @@ def shown_filter(chosen: str) -> dict[str, Any]:
     event = members.get("event_id")
     if isinstance(event, str):
         members["event_id"] = show(EVENT, UUID(event))
-    return {name: value for name, value in members.items() if value not in (None, [], False)}
+    if ids := members.get("ids"):
+        members["ids"] = [show(CONNECTION, UUID(ref)) for ref in ids[:SHOWN_IDS]]
+    return {name: value for name, value in members.items() if value not in (None, [], {}, False)}
 
 
 def _time(at: datetime | None) -> str | None:

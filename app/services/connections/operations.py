@@ -85,13 +85,15 @@ class AuditedAction:
 class Operations:
     """Dependencies and common steps of operations. Transactions are short; none is open during a call to Nango.
 
-    stored: ids of the events that operations stored, which the endpoint or command hints when the operation is over.
+    priority: of the calls, within the request budget. stored: ids of the events that operations stored, which the
+    endpoint or command hints when the operation is over.
     """
 
     database: Database
     policy: Policy
     clients: NangoClients
     clock: Callable[[], datetime]
+    priority: Priority = Priority.PEOPLE
     stored: list[UUID] = field(default_factory=list)
 
     def find(self, connection_ref: UUID) -> StoredConnection:
@@ -134,7 +136,7 @@ class Operations:
         """The environment's client. Raises NotFound where it is not configured, Conflict where it has no API key."""
         if not self.clients.knows(environment):
             raise NotFound("environment", environment)
-        client = self.clients.of(environment, Priority.PEOPLE)
+        client = self.clients.of(environment, self.priority)
         if client is None:
             raise Conflict(f"the environment {environment!r} has no API key, so Nango cannot be asked")
         return client

@@ -15,6 +15,7 @@ from app.db import connections as rows
 from app.db.connections import ConnectionState
 from app.db.engine import Database
 from app.domain.linking import DirectoryPolicy, Owner, Unlinked, UnlinkedReason
+from app.domain.routing import RouteSet
 from app.domain.states import ConnectionStatus
 from app.errors import Conflict, NotFound
 from app.ids import CONNECTION, show
@@ -57,22 +58,38 @@ def unlink(
     """
     current = routes.current(database)
     with database.write() as session:
-        now = clock()
         owner_locks.begin_linking(session, supersedes=policy.supersedes_any)
-        connection = _locked(session, connection_ref)
-        changes = ConnectionChanges.load(session, [connection], now=now)
-        if changes.links.id_of(connection) is None:
-            raise Conflict(f"{show(CONNECTION, connection_ref)} has no link to close")
-        changes.links.close(connection, "by_operator")
-        connection.unlinked_reason, connection.updated_at = UnlinkedReason.BY_OPERATOR, now
-        connection.drift = connection.known_tags = connection.owner_look_at = None
-        directory = Directory.load(session, (), policy=DirectoryPolicy.REQUIRE, now=now)
-        router = Router(Matches(current), directory, now=now)
-        if policy.supersedes_any:  # the owner's newest other connection has the link again
-            Superseding(session, policy, changes, now=now).restore(router)
-        changes.write()
-        router.write(session)
-        _record(session, connection, "connection.unlinked", {"reason": reason}, actor=actor, now=now)
+        close_link(session, current, policy, connection_ref, reason=reason, actor=actor, now=clock())
+
+
+def close_link(
+    session: Session,
+    current: RouteSet,
+    policy: Policy,
+    connection_ref: UUID,
+    *,
+    reason: str | None,
+    actor: str,
+    now: datetime,
+) -> None:
+    """The same within the caller's transaction, by the current routes, behind `owner_locks.begin_linking`.
+
+    What it raises, it raises before it writes.
+    """
+    connection = _locked(session, connection_ref)
+    changes = ConnectionChanges.load(session, [connection], now=now)
+    if changes.links.id_of(connection) is None:
+        raise Conflict(f"{show(CONNECTION, connection_ref)} has no link to close")
+    changes.links.close(connection, "by_operator")
+    connection.unlinked_reason, connection.updated_at = UnlinkedReason.BY_OPERATOR, now
+    connection.drift = connection.known_tags = connection.owner_look_at = None
+    directory = Directory.load(session, (), policy=DirectoryPolicy.REQUIRE, now=now)
+    router = Router(Matches(current), directory, now=now)
+    if policy.supersedes_any:  # the owner's newest other connection has the link again
+        Superseding(session, policy, changes, now=now).restore(router)
+    changes.write()
+    router.write(session)
+    _record(session, connection, "connection.unlinked", {"reason": reason}, actor=actor, now=now)
 
 
 def relink(

@@ -10,6 +10,7 @@ from app.db import bulk_runs as rows
 from app.domain.access import Scope
 from app.domain.bulk_runs import BulkAct, BulkState, Change
 from app.ids import BULK_RUN
+from app.services.bulk_runs.connection_acts import ConnectionActs
 from app.services.bulk_runs.run_requests import RunWanted, change_run, get_run, open_run
 from app.services.bulk_runs.runner import BulkRunner
 from app.services.bulk_runs.showing import shown
@@ -99,14 +100,15 @@ def cancel_bulk_run(call: Call, blk_id: str) -> BulkRun:
 
 
 def carry_out(call: Call, wanted: RunWanted, *, now: datetime) -> BulkRun:
-    """Open a run. One of up to AT_ONCE rows is carried out here, a longer one by workers."""
+    """Open a run. One of up to AT_ONCE rows is carried out here, a longer one, or one that asks Nango, by workers."""
     context = call.context
-    at_once = wanted.counted <= AT_ONCE
+    at_once = wanted.counted <= AT_ONCE and not wanted.act.asks_nango
     with context.database.write() as session:
         run = open_run(session, wanted, now=now, claimed=at_once)
     if at_once:
-        hints = context.hints
-        runner = BulkRunner(context.database, context.clock, context.routes, hints.of_jobs, hints.of_events)
+        hints, routes, clock = context.hints, context.routes, context.clock
+        acts = ConnectionActs(context.database, context.policy, context.clients, routes, clock)
+        runner = BulkRunner(context.database, clock, routes, hints.of_jobs, hints.of_events, acts)
         runner.carry_on(run, seconds=SECONDS)
     with context.database.read() as session:
         run = get_run(session, run.id)

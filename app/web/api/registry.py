@@ -4,6 +4,7 @@ from typing import Final
 
 from app.web.api import (
     bulk_runs,
+    connection_bulk_acts,
     connection_edits,
     connection_imports,
     connection_links,
@@ -38,6 +39,7 @@ from app.web.api.endpoint import Endpoint
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *connections.ENDPOINTS,
+    *connection_bulk_acts.ENDPOINTS,
     *connection_edits.ENDPOINTS,
     *connection_imports.ENDPOINTS,
     *connection_links.ENDPOINTS,

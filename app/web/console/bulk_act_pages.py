@@ -55,9 +55,9 @@ class BulkActPage:
     count. nothing: what is said where no row matches.
 
     fixed: hidden fields of its forms. renamed: filters of the list, and their names in the act; left_out: those that it
-    has not. defaults: of the filter. needs: filters that it has to have, and `asks` for. settings, body: the settings,
-    and the members of the endpoint's body by them. samples: paths and texts of some rows; columns, groups: the count in
-    parts. notice: its code. kept: filters that lead back to the list.
+    has not. defaults: of the filter. needs, needs_setting: filters and a setting that it has to have, and `asks` for.
+    settings, body: the settings, and the members of the endpoint's body by them. samples: paths and texts of some rows;
+    columns, groups: the count in parts. notice: its code. kept: filters that lead back to the list.
     """
 
     endpoint: Endpoint
@@ -78,6 +78,7 @@ class BulkActPage:
     left_out: Collection[str] = ()
     defaults: Given = field(default_factory=dict)
     needs: Collection[str] = ()
+    needs_setting: str = ""
     asks: str = ""
     settings: Sequence[Setting] = ()
     body: Callable[[Given], dict[str, Any]] = _no_settings
@@ -155,7 +156,8 @@ class BulkActPage:
     ) -> Response:
         found = None
         problems: Problems = {}
-        asks = bool(self.needs) and IDS not in given and not given.keys() >= set(self.needs)
+        needs = {*(() if IDS in given else self.needs), *((self.needs_setting,) if self.needs_setting else ())}
+        asks = not given.keys() >= needs
         try:
             found = await self._ask(context, visit, given)
         except REFUSALS as wrong:

@@ -32,7 +32,7 @@ _PAGE: Final = RowsPage(
         Column("By", "actor"),
         Column("Reason", "reason"),
     ),
-    "Nobody has acted on all rows of a filter yet. The lists of jobs and events have such acts.",
+    "Nobody has acted on all rows of a filter yet. The lists of jobs, events and connections have such acts.",
     "Acts on all rows that matched a filter. Those on many rows are carried out by workers.",
     views=(View("All", {}), View("Running", {"state": "running"}), View("Paused", {"state": "paused"})),
 )
@@ -51,14 +51,14 @@ async def show_runs(context: ConsoleContext, visit: Visit) -> Response:
 async def show_run(context: ConsoleContext, visit: Visit) -> Response:
     """One run, with the buttons that its state allows."""
     run = await ask(context, visit, bulk_runs.get_bulk_run, **visit.request.path_params)
-    state, is_of_events = BulkState(run.state), run.act.startswith("events")
+    state, kind = BulkState(run.state), run.act.partition(".")[0]
     return visit.page(
         "bulk_run.html",
         run=run,
         path=f"{PATH}/{run.id}",
         back=PATH,
-        rows_path="/console/events" if is_of_events else "/console/jobs",
-        noun="event" if is_of_events else "job",
+        rows_path=f"/console/{kind}",
+        noun=kind.removesuffix("s"),
         looked_at=run.done + run.failed + run.left_alone,
         is_open=state in UNFINISHED,
         changes=[change for change, states in TAKES.items() if state in states],

@@ -26,26 +26,25 @@ def _pair(text: str) -> dict[str, str]:
     return {f"tags[{key.strip()}]": value.strip()}
 
 
-LIST: Final = List(
-    connections.list_connections,
-    (
-        Filter("environment"),
-        Filter("integration"),
-        Filter("connection_id", "Connection id"),
-        Filter("status"),
-        Filter("user"),
-        Filter("organization"),
-        Filter("tag", hint="As `key=value`.", query=_pair),
-        Filter("unlinked"),
-        Filter("drift"),
-        Filter("duplicates"),
-        Filter("needs_reconnect"),
-        Filter("failing"),
-        Filter("kept_alive"),
-        Filter("expires_before", "Token lapses before"),
-        Filter("grant_before", "Grant lapses before"),
-    ),
+FILTERS: Final = (
+    Filter("environment"),
+    Filter("integration"),
+    Filter("connection_id", "Connection id"),
+    Filter("status"),
+    Filter("user"),
+    Filter("organization"),
+    Filter("tag", hint="As `key=value`.", query=_pair),
+    Filter("unlinked"),
+    Filter("drift"),
+    Filter("duplicates"),
+    Filter("needs_reconnect"),
+    Filter("failing"),
+    Filter("kept_alive"),
+    Filter("expires_before", "Token lapses before"),
+    Filter("grant_before", "Grant lapses before"),
 )
+LIST_FILTERS: Final = frozenset(each.name for each in FILTERS)
+LIST: Final = List(connections.list_connections, FILTERS)
 # Lists that operators ask for, by their names.
 VIEWS: Final[Sequence[tuple[str, Mapping[str, str]]]] = (
     ("All", {}),

@@ -7,7 +7,7 @@ import pytest
 
 from app.cli import bulk_runs
 from app.ids import BULK_RUN, new_id, show
-from app.services.bulk_runs import row_acts, runner
+from app.services.bulk_runs import row_acts
 from tests.integration.cli.test_cli import one_line_error
 from tests.integration.cli.test_cli_jobs import audited, jobs, states, waylink
 
@@ -89,14 +89,14 @@ def test_a_limit_bounds_a_run_and_says_that_there_are_more(waylink, jobs):
 
 def test_the_page_of_a_run_has_the_rows_that_it_left_alone(waylink, jobs, monkeypatch):
     jobs(*["discarded"] * 3)
-    take = runner.act_of
+    take = row_acts.act_of
 
     def changed_meanwhile(run, routes):
         act = take(run, routes)
         monkeypatch.setattr(row_acts.job_rows, "take", lambda *_, **__: [])
         return act
 
-    monkeypatch.setattr(runner, "act_of", changed_meanwhile)
+    monkeypatch.setattr(row_acts, "act_of", changed_meanwhile)
     answer = waylink.json("jobs", "retry", "--all", "--yes")
     assert (answer["retried"], answer["left_alone"]) == (0, 3)
     shown = waylink.inside("bulk-runs", "show", answer["run"]).stdout

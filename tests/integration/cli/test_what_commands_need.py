@@ -147,6 +147,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "connections repairs": ((), LISTING),
     "connections restore-tags": (("known",), ASKING),
     "connections show": (("known",), LISTING),
+    "connections bulk": (("add-tags", "--all", "--set-tag", "1bad=x"), ASKING),
     "connections supersede": (("--yes",), LINKING),
     "connections tags add": (("known", "1bad=x"), ASKING),
     "connections tags remove": (("known", "1bad"), ASKING),
