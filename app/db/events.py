@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, tuple_, update
+from sqlalchemy import delete, exists, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.db import bounded_reads, bulk, documents
@@ -15,6 +15,7 @@ from app.domain.states import EventState, Origin
 from app.ids import first_id, new_id
 
 _events: Final = bulk.table(Event)
+_jobs: Final = bulk.table(Job)
 
 
 def get(session: Session, event_id: UUID) -> Event | None:
@@ -118,11 +119,18 @@ class RoutedEvent:
     received_at: datetime
 
 
-def routed(session: Session, *, since: UUID, before: UUID | None, limit: int) -> list[RoutedEvent]:
-    """Routed events with ids in [since, before), newest first: `limit` at most, and as many as fit into one read."""
+def routed(
+    session: Session, *, since: UUID, before: UUID | None, limit: int, team: str | None = None
+) -> list[RoutedEvent]:
+    """Routed events with ids in [since, before), newest first: `limit` at most, and as many as fit into one read.
+
+    team: those alone that became jobs of this team.
+    """
     chosen = select(*documents.COLUMNS).select_from(documents.SOURCE).where(_events.c.id >= since, documents.EXISTS)
     if before is not None:
         chosen = chosen.where(_events.c.id < before)
+    if team is not None:
+        chosen = chosen.where(exists().where(_jobs.c.event_id == _events.c.id, _jobs.c.team == team))
     rows = bounded_reads.rows(session, chosen.order_by(_events.c.id.desc()).limit(limit), size=lambda row: len(row[1]))
     read = bounded_reads.reader(session, _events.c.document)
     found = (documents.FoundDocument(*row) for row in rows)

@@ -39,7 +39,7 @@ def test_a_time_of_the_overview_begins_within_itself_and_ends_with_now():
     assert shown.spans[-1] == Step.HOUR.start(NOW)
 
 
-@pytest.mark.parametrize("minutes", [7, 10, 11, 59, 60, 180, 1000, 1440, 10_080, 43_200, 500_000])
+@pytest.mark.parametrize("minutes", [7, 10, 11, 59, 60, 180, 200, 360, 600, 1000, 1440, 7200, 10_080, 43_200, 500_000])
 def test_parts_of_a_chart_cover_it_are_few_and_lead_to_minutes(minutes):
     whole = range_of(NOW - timedelta(minutes=minutes), NOW, now=NOW)
     while parts := parts_of(whole):

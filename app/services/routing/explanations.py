@@ -24,6 +24,7 @@ from app.db import routes as route_rows
 from app.db.engine import Database
 from app.db.events import RoutedEvent
 from app.db.models import Event
+from app.db.read import searching
 from app.domain.patterns import KEPT, Condition, Pattern, compile_pattern
 from app.domain.patterns.fields import unfolded
 from app.domain.routing import RoutingDecision, explained
@@ -279,16 +280,24 @@ def try_on_history(
     since: timedelta,
     against: Pattern | None = None,
     before: UUID | None = None,
+    team: str | None = None,
     at_most: int,
 ) -> Iterator[Trial]:
     """Match the stored events of the last `since`, newest first, `at_most` of them; nothing is changed.
 
-    before: id of an earlier trial's last event, to continue there.
+    before: id of an earlier trial's last event, to continue there. team: only events that became jobs of this team,
+    among the newest `searching.AT_MOST` before that.
 
     Yields the same, growing trial several times a second, for the caller to show progress or to stop.
     """
     trial = Trial()
-    for chunk in _chunks(database, first_id(now - since), before, at_most):
+    begin = first_id(now - since)
+    if team is not None:
+        with database.read() as session:
+            begin = max(
+                begin, searching.end_of_search(session, Event.id, before=before, rows=searching.AT_MOST) or begin
+            )
+    for chunk in _chunks(database, begin, before, at_most, team):
         shown_at = time.monotonic()
         for event in chunk:
             trial.add(event, pattern, against)
@@ -300,12 +309,14 @@ def try_on_history(
     yield trial
 
 
-def _chunks(database: Database, since: UUID, before: UUID | None, at_most: int) -> Iterator[list[RoutedEvent]]:
+def _chunks(
+    database: Database, since: UUID, before: UUID | None, at_most: int, team: str | None
+) -> Iterator[list[RoutedEvent]]:
     """Routed events in short reads: a long transaction would keep PostgreSQL from vacuuming old rows."""
     left = at_most
     while left > 0:
         with database.read() as session:
-            chunk = event_rows.routed(session, since=since, before=before, limit=min(CHUNK, left))
+            chunk = event_rows.routed(session, since=since, before=before, limit=min(CHUNK, left), team=team)
         if not chunk:
             return
         yield chunk

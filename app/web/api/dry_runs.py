@@ -96,7 +96,8 @@ class PatternTrial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A pattern, and one of: `document`, `event` (an `evt_…` id), `since` (a duration such as `7d`).
 
     With `since`: `against` names a route to compare with, as `TEAM/NAME`, `limit` bounds the events of one call, and
-    `cursor` goes on where another call ended.
+    `cursor` goes on where another call ended. `own`: only events that became jobs of the
+    caller's team, among the newest 50,000.
     """
 
     pattern: GivenPattern
@@ -104,6 +105,7 @@ class PatternTrial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     event: str | None = None
     since: str | None = None
     against: str | None = None
+    own: bool = False
     limit: Annotated[int, Meta(ge=1, le=MAX_EVENTS)] = 10_000
     cursor: str | None = None
 
@@ -240,6 +242,7 @@ def _on_history(call: Call, pattern: Pattern, body: PatternTrial, since: str) ->
         since=past,
         against=against,
         before=after(EVENT, body.cursor),
+        team=call.team if body.own else None,
         at_most=body.limit,
     )
     for so_far in trials:

@@ -40,7 +40,9 @@ def json_of(form: Form, name: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of an act's form. kind: `text`, `long`, `password`, `check`, `hidden`; with choices it is a selection."""
+    """A field of an act's form. kind: `text`, `long`, `pattern`, `password`, `check`, `hidden`; with choices it is a
+    selection.
+    """
 
     name: str
     label: str

@@ -1,21 +1,14 @@
 """Acts on routes and teams, and the trial of a pattern."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-from starlette.responses import Response
-
-from app.errors import WaylinkError
-from app.web.api import definitions, dry_runs
-from app.web.api.problems import ApiRefusal, refusal_for
+from app.web.api import definitions
 from app.web.console.act_pages import (
-    FORM_LIMIT,
     Act,
     Field,
-    Form,
     Parts,
     Told,
-    json_of,
     optional,
     telling,
     with_sentences,
@@ -42,13 +35,15 @@ async def _tell_change(context: ConsoleContext, visit: Visit, parts: Parts) -> T
     fields = (
         Field("job", "Job", "The team's Celery task, or the name that its endpoint gets.", value=found.job),
         Field("destination", "Destination", "Of the same team.", value=found.destination),
-        Field("pattern", "Pattern", "An event pattern, as JSON.", "long", pretty(found.pattern)),
+        Field("pattern", "Pattern", "An event pattern, as JSON.", "pattern", pretty(found.pattern)),
         Field("version", "On version", "Refused where another one is in force by then.", value=str(found.version)),
     )
     return Told(("The change is a new version; workers route by it from their next batch on.",), {}, fields)
 
 
-_PATTERN: Final = Field("pattern", "Pattern", "An event pattern, as JSON.", "long", '{"type": ["connection.created"]}')
+_PATTERN: Final = Field(
+    "pattern", "Pattern", "An event pattern, as JSON.", "pattern", '{"type": ["connection.created"]}'
+)
 ACTS: Final[Mapping[str, Act]] = {
     f"{ROUTES}/add": Act(
         definitions.add_route,
@@ -123,40 +118,3 @@ ACTS: Final[Mapping[str, Act]] = {
         is_danger=True,
     ),
 }
-
-SAMPLE: Final = """{
-  "type": "connection.created",
-  "integration": "google-mail",
-  "tags": {"plan": "pro"}
-}"""
-
-
-async def show_trial(_context: ConsoleContext, visit: Visit) -> Response:
-    """The form to try a pattern on a pasted sample, or on a stored event."""
-    return _trial(visit, dict(visit.request.query_params), None, {})
-
-
-async def try_pattern(context: ConsoleContext, visit: Visit) -> Response:
-    """Try a pattern: each condition with its expected and its actual value. Nothing is changed."""
-    form = await visit.form(FORM_LIMIT)
-    try:
-        event = form.get("event", "").strip()
-        source = {"event": event} if event else {"document": json_of(form, "document")}
-        body = {"pattern": form.get("pattern", ""), **source}
-        answer = await ask(context, visit, dry_runs.try_pattern, body=body)
-    except (ApiRefusal, WaylinkError) as failed:
-        refused = failed if isinstance(failed, ApiRefusal) else refusal_for(failed)
-        if refused is None:
-            raise
-        names = ("pattern", "document", "event")
-        problems = {
-            next((name for name in names if str(error["field"]).startswith(name)), "pattern"): str(error["detail"])
-            for error in refused.errors
-        }
-        return _trial(visit, form, None, problems or {"": refused.detail}, status=max(refused.kind.status, 422))
-    return _trial(visit, form, answer, {})
-
-
-def _trial(visit: Visit, form: Form, answer: Any, problems: Mapping[str, str], *, status: int = 200) -> Response:
-    values = {"pattern": _PATTERN.value, "document": SAMPLE, "event": "", **form}
-    return visit.page("trial.html", status=status, values=values, answer=answer, problems=problems)

@@ -70,8 +70,9 @@ def range_of(since: datetime, until: datetime, *, now: datetime) -> TimeRange:
 
 def parts_of(whole: TimeRange) -> Sequence[TimeRange]:
     """Up to MOST_PARTS parts of a range, each shorter than it; none of one that cannot be narrowed."""
-    length = next((each for each in _PARTS if whole.length <= each * MOST_PARTS), _PARTS[-1])
-    if length < STEPS[whole.step] or length >= whole.length:
+    fitting = (each for each in _PARTS if STEPS[whole.step] <= each and whole.length <= each * MOST_PARTS)
+    length = next(fitting, _PARTS[-1])
+    if length >= whole.length:
         return ()
     count = -(-whole.length // length)
     ends = [min(whole.since + (number + 1) * length, whole.until) for number in range(count)]

@@ -1,9 +1,14 @@
 """The pages of routes, destinations and teams, and each act on them, without a script."""
 
+import re
+
 import pytest
 
+from app.clock import utc_now
+from app.ids import EVENT, show
 from app.sealing import new_key
 from tests.integration.console.pages import open_console
+from tests.integration.status.rows import a_job, add, an_event
 
 PATTERN = '{"type": ["connection.created"], "tags": {"plan": ["pro"]}}'
 
@@ -79,6 +84,71 @@ def test_a_pattern_is_tried_on_a_pasted_sample(console):
         page = console.browsers["operator"].post("/console/routes/test", data=fields)
         assert 400 <= page.status_code < 500, fields
         assert told in page.text
+
+
+def tried_on_history(console, *, who: str = "operator", **fields: str):
+    fields = {"pattern": '{"tags": {"trial": ["yes"]}}', **fields}
+    return console.post("/console/routes/test", status=200, who=who, **fields)
+
+
+@pytest.fixture
+def tried_events(console) -> list[str]:
+    """Three events with a tag of the trial, one of which became a job of crm, and one without the tag."""
+    now, ids = utc_now(), []
+    for number, tag in enumerate(("yes", "yes", "no", "yes")):
+        facts = {"state": "processed", "type": "connection.created", "route_set": 1, "connection_id": f"trial-{number}"}
+        document = {"type": "connection.created", "connection_id": f"trial-{number}", "tags": {"trial": tag}}
+        event = an_event(now, document=document, processed_at=now, **facts)
+        add(console.database, event)
+        ids.append(show(EVENT, event.id))
+        if number == 0:
+            add(console.database, a_job(now, event.id, state="completed", finished_at=now, destination="hook"))
+    return ids
+
+
+def test_a_pattern_is_tried_on_the_newest_events_by_those_who_may_add_a_route(console, tried_events):
+    page = tried_on_history(console)
+    assert "3 match" in page.text
+    assert page.html.count("/console/events/evt_") >= 3
+    assert all(f"/console/events/{event}" in page.html for event in tried_events if event != tried_events[2])
+    assert "It matches." not in page.text, "no sample was given"
+    both = tried_on_history(console, document='{"tags": {"trial": "no"}}')
+    assert "It does not match." in both.text
+    assert "does not hold tags.trial" in both.text
+    assert "3 match" in both.text
+    by_viewer = tried_on_history(console, who="viewer", document='{"tags": {"trial": "yes"}}')
+    assert "It matches." in by_viewer.text
+    assert "looked at" not in by_viewer.text
+    console.post("/console/routes/test", who="viewer", status=422, pattern='{"tags": {"trial": ["yes"]}}')
+
+
+def test_a_team_tries_its_pattern_on_its_own_events_alone(console, tried_events):
+    for who in ("team", "portal"):
+        page = tried_on_history(console, who=who)
+        assert f"/console/events/{tried_events[0]}" in page.html
+        assert not any(event in page.html for event in tried_events[1:])
+        assert all(other not in page.text for other in ("trial-1", "trial-3"))
+
+
+def test_a_pattern_that_is_being_typed_says_its_fault_without_a_failed_request(console):
+    typed = {"pattern": '{"tags": {"plan": [{"prefx": "a"}]}}'}
+    page = console.post("/console/routes/test", status=422, **typed)
+    said = re.search(r'(?s)<p id="said" role="status".*?</p>', page.html)[0]
+    assert "tags.plan" in said
+    assert "prefx" in said
+    answer = console.browsers["operator"].post("/console/routes/test", data=typed, headers={"hx-request": "true"})
+    assert (answer.status_code, "prefx" in answer.text) == (200, True)
+    broken = console.post("/console/routes/test", status=422, pattern='{"type": ["a"]')
+    assert "line 1, column" in broken.text
+    for path in ("/console/routes/test", "/console/routes/add"):
+        html = console.get(path).html
+        assert 'hx-trigger="input changed delay:500ms"' in html
+        assert '<p id="said" role="status"></p>' in html, "it is there before there is anything to say"
+
+
+def test_a_trial_looks_at_a_bounded_number_of_events(console, tried_events, monkeypatch):
+    monkeypatch.setattr("app.web.console.pattern_trial.NEWEST", 2)
+    assert "Of 2 stored events looked at, 1 matches" in tried_on_history(console).text
 
 
 def test_a_destination_is_disabled_with_a_reason_enabled_slowed_and_its_secret_rotated(console):
