@@ -1,7 +1,7 @@
 """The search language for events: what it reads, what it says of faults, and that it is shown as it is read."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.clock import utc_now
@@ -88,6 +88,7 @@ some_terms = st.one_of(
 )
 
 
+@example([Term(Field.TEXT, "http://x"), Term(Field.TEXT, 'a "b" \\ c'), Term(Field.USER, "a:b")])
 @given(st.lists(some_terms, max_size=5, unique_by=lambda term: (term.field, term.name, term.value)))
 def test_a_search_is_read_as_it_is_shown(given_terms):
     seen, once = set(), []

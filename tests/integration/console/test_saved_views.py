@@ -45,6 +45,7 @@ def test_a_shared_view_is_seen_by_all_of_no_team_and_changed_by_operators(consol
     assert shown.links["Open"] == "/console/jobs?state=discarded"
     assert "Change…" not in shown.links
     own = console.get("/console/views").links[name]
+    console.get(own, who="team", status=404)
     change = console.get(console.get(own).links["Change…"])
     assert (change.fields["name"], change.fields["query"]) == (name, "state=discarded")
     console.follow(console.post(f"{own}/change", name=f"{name} x", query="state=cancelled"))
