@@ -20,6 +20,8 @@ from typing import Final, Literal
 import click
 from playwright.sync_api import Page, StorageState, sync_playwright
 
+from app.web.access_table import PAGES
+
 ROOT: Final = Path(__file__).parents[1]
 WAYLINK: Final = (sys.executable, "-m", "app.cli")
 CHROMIUM: Final = ("chromium", "chromium-browser", "google-chrome")
@@ -35,9 +37,14 @@ PASSWORD: Final = "only for these pictures"  # noqa: S105 - the installation end
 SENT: Final = ("auth_creation_success_tags", "refresh_failure_auth", "sync_success")
 READY_WITHIN: Final = 120.0  # seconds
 SETTLE: Final = 20.0  # seconds for the scenario and the first figures
-# What differs in the paths of pages of one kind: ids, and the groups of the API.
-DIFFERS: Final = re.compile(r"[a-z]{2,4}_[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<=/console/api/).+")
-LINKS: Final = "[...document.querySelectorAll('nav a[href], main a[href]')].map(one => one.getAttribute('href'))"
+LINKS: Final = "[...document.querySelectorAll(':is(header, nav, main) a[href]')].map(one => one.getAttribute('href'))"
+SIGN_IN: Final = "/console/sign-in"
+# The pages of the access table, and what their paths look like.
+KINDS: Final = {
+    operation.removeprefix("GET "): re.compile(re.sub(r"{\w+:path}", ".+", re.sub(r"{\w+}", "[^/]+", operation[4:])))
+    for operation in PAGES
+    if operation.startswith("GET /console")
+}
 
 
 @contextmanager
@@ -81,8 +88,16 @@ def _link(up: subprocess.Popen[bytes], said: Path) -> str:
 
 
 def kind_of(path: str) -> str:
-    """The page's kind: its path without what differs."""
-    return DIFFERS.sub("one", path.partition("#")[0].partition("?")[0].rstrip("/"))
+    """The page's path in the access table, the most literal one that fits; without any, the path itself."""
+    plain = path.partition("#")[0].partition("?")[0].rstrip("/")
+    fitting = [kind for kind, pattern in KINDS.items() if pattern.fullmatch(plain)]
+    return min(fitting, key=lambda kind: kind.count("{"), default=plain)
+
+
+def name_of(path: str) -> str:
+    """The name of a page's pictures, such as `jobs-one`."""
+    plain = re.sub(r"{[^}]*}", "one", kind_of(path)).removeprefix("/console")
+    return re.sub(r"[/-]+", "-", plain).strip("-") or "overview"
 
 
 def pages_of(page: Page, origin: str) -> list[str]:
@@ -115,15 +130,20 @@ def take(folder: Path) -> int:
         browser = driver.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
         session = _sign_in(browser.new_page(), link)
         paths = pages_of(browser.new_context(storage_state=session).new_page(), origin)
+        without = sorted(KINDS.keys() - set(map(kind_of, [*paths, SIGN_IN])))
+        click.echo(f"{len(paths) + 1} of {len(KINDS)} pages; without a row in the scenario: {', '.join(without)}")
         for width, scheme in SCREENS:
             page = browser.new_context(
                 viewport={"width": width, "height": 800}, color_scheme=scheme, storage_state=session
             ).new_page()
             for path in paths:
                 page.goto(f"{origin}{path}", wait_until="networkidle")
-                name = kind_of(path).removeprefix("/console").strip("/").replace("/", "-") or "overview"
-                page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
+                page.screenshot(path=folder / f"{name_of(path)}-{width}-{scheme}.png", full_page=True)
                 count += 1
+            stranger = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+            stranger.goto(f"{origin}{SIGN_IN}", wait_until="networkidle")
+            stranger.screenshot(path=folder / f"{name_of(SIGN_IN)}-{width}-{scheme}.png", full_page=True)
+            count += 1
             if (width, scheme) == README_SCREEN:
                 page.goto(f"{origin}{README_PAGE}", wait_until="networkidle")
                 page.screenshot(path=folder / "console.png")

@@ -42,6 +42,8 @@ def test_a_renewal_that_changes_nothing_has_no_content(console, browser):
     add(console.database, an_event(utc_now(), state="processed", type="connection.created"))
     assert browser.get("/console/events", headers=known).status_code == 200
     assert "etag" not in browser.get("/console/events").headers, "a page that a person asks for is made anew"
+    refused = browser.get("/console/jobs?state=lost", headers=RENEWAL)
+    assert (refused.status_code, "etag" in refused.headers) == (422, False), "nor is a refusal kept"
 
 
 def test_a_script_is_told_that_nobody_is_signed_in(console):
