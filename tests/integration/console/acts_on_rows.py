@@ -259,6 +259,22 @@ def delete_connection(acting: Acting) -> None:
     assert acting.audited("connection.deleted", con)["reason"] == "closed account"
 
 
+@does("POST /console/connections/act")
+def act_on_connections(acting: Acting) -> None:
+    path, (con, of_nango, _) = f"{CONNECTIONS}/act", linked(acting)
+    acting.act(f"{path}?selection=yes&id={con}&act=unlink", path, reason="they asked")
+    assert None not in owner_of(acting, con)
+    for kind, query in (
+        ("connections.refresh", "act=refresh"),
+        ("connections.add_tags", "act=add_tag&tag_key=plan&tag_value=pro"),
+        ("connections.remove_tags", "act=remove_tag&tag_key=end_user_id"),
+        ("connections.delete", "act=delete"),
+    ):
+        acting.act(f"{path}?connection_id={of_nango}&{query}", path, reason=f"{kind} of {con}")
+        stored = acting.one(BulkRun.act, BulkRun.counted, BulkRun.actor, reason=f"{kind} of {con}")
+        assert stored == (kind, 1, "operator:operator")
+
+
 @does("POST /console/connections/supersede")
 def supersede_links(acting: Acting) -> None:
     user, now = User(id=new_id(), external_id=acting.name(), created_at=utc_now()), utc_now()
