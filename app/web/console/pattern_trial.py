@@ -28,8 +28,8 @@ _EDITING: Final = "POST /console/routes/add"  # who may add a route may try its 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """The result of a trial. sample: conditions and whether all hold; None without a sample. history: None for those who
-    may not add routes. problems: by the field, and under the empty name those of none.
+    """The result of a trial. sample: conditions and whether all hold; None without a sample. history: None for those
+    who may not add routes. problems: by the field, and under the empty name those of none.
     """
 
     sample: Any
