@@ -9,7 +9,7 @@ from msgspec.structs import fields
 from app import errors
 from app.db import audit, rejections
 from app.db.models import Audit, Connection, Event, Job, Refresh, Rejection
-from app.db.read import connection_listing, listing, refresh_listing
+from app.db.read import connection_listing, refresh_listing, shown_rows
 from app.web.api import problems, refreshes, shapes
 from app.web.api.problems import ProblemKind, refusal_for
 
@@ -23,9 +23,9 @@ CONNECTION = Connection(id=ID)
     ("row", "shape"),
     [
         (audit.shown(Audit(id=ID, at=NOW)), shapes.AuditEntry),
-        (listing._event(EVENT), shapes.EventRow),
+        (shown_rows.shown_event(EVENT), shapes.EventRow),
         (connection_listing._connection(CONNECTION, None, None, None, None), shapes.ConnectionRow),
-        (listing._job(Job(id=ID, event_id=ID, created_at=NOW)), shapes.JobRow),
+        (shown_rows.shown_job(Job(id=ID, event_id=ID, created_at=NOW)), shapes.JobRow),
         (rejections.shown(Rejection(minute=NOW, last_at=NOW)), shapes.RejectionRow),
         (
             refresh_listing._shown((Refresh(id=ID, refresh_at=NOW, next_at=NOW), CONNECTION, None, None), NOW),
