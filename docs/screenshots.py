@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -35,6 +36,15 @@ README_SCREEN: Final = (1280, "light")
 README_PAGE: Final = "/console?span=1h"
 PASSWORD: Final = "only for these pictures"  # noqa: S105 - the installation ends with this program
 SENT: Final = ("auth_creation_success_tags", "refresh_failure_auth", "sync_success")
+# What the scenario and the examples' file do not have: definitions and a token that the console may change.
+ADDED: Final = (
+    "teams add erp",
+    "destinations add erp/orders --url https://erp.example.com/orders --rate 5",
+    "destinations add erp/jobs --queue team.erp.jobs",
+    'routes add erp/new-accounts --destination jobs --job erp.account --pattern {"type":["connection.created"]}',
+    "token create deploy --scope viewer",
+)
+LOOKED_AT: Final = 4  # pages of a kind, for the links that not each of them has
 READY_WITHIN: Final = 120.0  # seconds
 SETTLE: Final = 20.0  # seconds for the scenario and the first figures
 LINKS: Final = "[...document.querySelectorAll(':is(header, nav, main) a[href]')].map(one => one.getAttribute('href'))"
@@ -61,9 +71,9 @@ def installation(folder: Path) -> Iterator[str]:
         )
         try:
             link = _link(up, said)
-            for sample in SENT:
+            for command in (*(f"send {sample}" for sample in SENT), *ADDED):
                 subprocess.run(  # noqa: S603 - the program is ours
-                    [*WAYLINK, "send", sample], cwd=folder, env=environment, capture_output=True, check=False
+                    [*WAYLINK, *command.split(" ")], cwd=folder, env=environment, capture_output=True, check=False
                 )
             time.sleep(SETTLE)
             yield link
@@ -102,16 +112,20 @@ def name_of(path: str) -> str:
 
 def pages_of(page: Page, origin: str) -> list[str]:
     """Paths of one page of each kind, as they are found from the first page on."""
-    found, waiting = dict[str, str](), ["/console"]
+    found, looked_at, waiting = dict[str, str](), Counter[str](), ["/console"]
+    known = set(waiting)
     while waiting:
         path = waiting.pop(0)
-        if kind_of(path) in found or not path.startswith("/console"):
+        looked_at[kind_of(path)] += 1
+        if looked_at[kind_of(path)] > LOOKED_AT:
             continue
         answer = page.goto(f"{origin}{path}")
         if answer is None or answer.status != 200:
             raise click.ClickException(f"{path} answers {answer.status if answer else 'nothing'}")
-        found[kind_of(path)] = path
-        waiting += page.evaluate(LINKS)
+        found.setdefault(kind_of(path), path)
+        links = {to.partition("#")[0]: None for to in page.evaluate(LINKS) if to.startswith("/console")}
+        waiting += [to for to in links if to not in known]
+        known |= links.keys()
     return list(found.values())
 
 

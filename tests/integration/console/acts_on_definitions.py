@@ -153,10 +153,12 @@ def open_portal(acting: Acting) -> None:
 @does("POST /console/teams/{team}/links/{link_id}/revoke")
 def revoke_team_link(acting: Acting) -> None:
     name = acting.make("/teams", name=acting.name())["name"]
-    visitors.portal(acting.console.database, name)
+    with visitors.browser(acting.console.api.web) as browser:
+        assert browser.post(visitors.portal(acting.console.database, name)).status_code == 303
     link = acting.one(TeamLink.id, team=name)
-    acting.act(f"{TEAMS}/{name}/links/{show(TEAM_LINK, link)}/revoke")
-    assert acting.rows(TeamLink.id, team=name) == []
+    done = acting.act(f"{TEAMS}/{name}/links/{show(TEAM_LINK, link)}/revoke")
+    assert "1 session" in acting.console.follow(done).text
+    assert acting.rows(TeamLink.id, team=name) == acting.rows(TeamSession.id, link_id=link) == []
     acting.audited("team.link_revoked", name)
 
 
