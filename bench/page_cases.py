@@ -41,6 +41,7 @@ LEFT_OUT: Final = frozenset(
 # Queries without which a page or an endpoint refuses to answer, or that make it read more.
 NEEDED: Final[Mapping[str, Sequence[str]]] = {
     f"{CONSOLE}": ("", "span=1h", "span=7d", "span=30d"),
+    f"{CONSOLE}/connections/act": ("act=refresh", "act=unlink&integration=integration7"),
     f"{CONSOLE}/figures/{{figure}}": ("since=1h", "since=24h", "since=7d", "since=30d"),
     f"{CONSOLE}/jobs/act": tuple(
         f"act={act}&state={state}"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Final
 
 import msgspec
@@ -14,8 +15,11 @@ from app.db.models import Figure, FigureTotals
 from app.domain import metric_counts
 from app.domain.figures import FigureName, Figures, Step, together
 from app.domain.metric_counts import Counts
+from app.errors import InvalidInput
 
 POINTS: Final = 10_000  # of one answer
+
+_figures: Final = bulk.table(Figure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +78,22 @@ def points(
     until: datetime,
     of: Sequence[str] | None = None,
 ) -> list[Point]:
-    """Figures of a name within a time, the earliest first, POINTS + 1 at most. of: their first labels; None: all."""
-    within = (Figure.step == step, Figure.at >= step.start(since), Figure.at < until, Figure.name == name)
-    found = select(Figure.at, Figure.labels, Figure.value).where(*within).order_by(Figure.at, Figure.labels)
+    """Figures of a name within a time, the earliest first. of: their first labels; None: all. Raises InvalidInput where
+    they are more than POINTS.
+    """
+    at, labels = _figures.c.at, _figures.c.labels
+    within = [_figures.c.step == step, at >= step.start(since), at < until, _figures.c.name == name]
     if of is not None:
-        found = found.where(
-            Figure.labels.startswith(msgspec.json.encode(of).decode().removesuffix("]"), autoescape=True)
-        )
-    return [
-        Point(row.at, tuple(msgspec.json.decode(row.labels)), row.value)
-        for row in session.execute(found.limit(POINTS + 1))
-    ]
+        within.append(labels.startswith(msgspec.json.encode(of).decode().removesuffix("]"), autoescape=True))
+    if session.scalar(select(at).where(*within).order_by(at).offset(POINTS).limit(1)) is not None:
+        raise InvalidInput(f"these are more than {POINTS} points: ask for less time, or a longer step")
+    found = select(at, labels, _figures.c.value).where(*within).order_by(at, labels)
+    read = cache(_labels)  # there are few, each in many rows
+    return [Point(row[0], read(row[1]), row[2]) for row in session.execute(found).all()]
+
+
+def _labels(text: str) -> tuple[str, ...]:
+    return tuple(msgspec.json.decode(text))
 
 
 def prune(session: Session, step: Step, *, before: datetime, limit: int) -> int:

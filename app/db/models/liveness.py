@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     CheckConstraint,
+    Index,
     false,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -102,6 +103,7 @@ class Figure(Base):
     """A figure of one span of time: what was counted in it, or the highest value that was seen."""
 
     __tablename__ = "figures"
+    __table_args__ = (Index("ix_figures_name", "step", "name", "at"),)  # of one figure over a time
 
     step: Mapped[str] = mapped_column(primary_key=True)  # `minute`, `hour` or `day`
     at: Mapped[datetime] = mapped_column(primary_key=True)  # when the span begins

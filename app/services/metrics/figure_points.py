@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 from app.db import figures as rows
 from app.domain.figures import COUNTED, FigureName, Step, Summary, summary, together
 from app.domain.metric_counts import Shape
-from app.errors import InvalidInput
 from app.services.metrics.own_counts import METRICS
 
 _SHAPES: Final = {shape.name: shape for shape in METRICS}
@@ -20,7 +19,7 @@ def read(session: Session, name: FigureName, step: Step, *, since: datetime, unt
     """The points of a figure, the earliest first. Raises InvalidInput where there are too many."""
     shape, labels = _shape_of(name)
     shown = []
-    for point in _points(session, name, step, since=since, until=until):
+    for point in rows.points(session, name, step, since=since, until=until):
         value = summary(point.value, shape)
         if value is not None and len(point.labels) == len(labels):
             named = dict(zip(labels, point.labels, strict=True))
@@ -46,7 +45,7 @@ def merged(
     """
     shape, labels = _shape_of(name)
     values: dict[tuple[datetime, str], Sequence[int]] = {}
-    for point in _points(session, name, step, since=since, until=until, of=of):
+    for point in rows.points(session, name, step, since=since, until=until, of=of):
         if len(point.labels) == len(labels):
             key = point.at, "" if by is None else point.labels[labels.index(by)]
             values[key] = together(name, values[key], point.value) if key in values else point.value
@@ -60,18 +59,3 @@ def merged(
 def _shape_of(name: FigureName) -> tuple[Shape | None, Sequence[str]]:
     shape = _SHAPES[COUNTED[name]] if name in COUNTED else None
     return shape, shape.labels if shape is not None else ("queue",)
-
-
-def _points(
-    session: Session,
-    name: FigureName,
-    step: Step,
-    *,
-    since: datetime,
-    until: datetime,
-    of: Sequence[str] | None = None,
-) -> list[rows.Point]:
-    found = rows.points(session, name, step, since=since, until=until, of=of)
-    if len(found) > rows.POINTS:
-        raise InvalidInput(f"these are more than {rows.POINTS} points: ask for less time, or a longer step")
-    return found

@@ -18,9 +18,10 @@ from tests.integration.database.test_status_plans import LARGE, SMALL
 
 FEW, MANY = 0.000_01, 0.000_3  # shares: 10 connections, fewer than a page has; 300, and 3,000 events
 MORE = 6  # statements of a page that some rows have and others do not, such as those of a link that is there
-MOST = 70  # statements of any page
+MOST = 80  # statements of any page
 REPORTS = {"GET /refreshes/learnt"}  # no list: it reads the history of each grant that died, up to a bound
 COUNTED = SMALL | {"ix_jobs_discarded"}  # indexes that stay small, and may be counted as a whole
+COUNTING = "/console/connections/act?"  # the page before an act counts all that match, exactly
 WORKING = ("api", "console")  # threads of calls; the others work for themselves
 
 
@@ -122,7 +123,7 @@ def test_no_page_reads_a_large_table_as_a_whole(many):
     found = {}
     with many.database.engine.connect() as connection:
         connection.exec_driver_sql("SET enable_seqscan = off")  # the tables are small
-        for each in many.asked:
+        for each in (each for each in many.asked if not each.case.path.startswith(COUNTING)):
             for sql, parameters in each.statements:
                 if sql not in found and sql.startswith(("SELECT", "WITH")):
                     [root] = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {sql}", parameters).scalar_one()
