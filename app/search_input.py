@@ -24,6 +24,10 @@ class ReadSearch:
         """The later of the search's `since` and another one."""
         return max((each for each in (self.since, since) if each is not None), default=None)
 
+    def until_also(self, until: datetime | None) -> datetime | None:
+        """The earlier of the search's `until` and another one."""
+        return min((each for each in (self.until, until) if each is not None), default=None)
+
 
 def read_search(text: str | None, *, now: datetime) -> ReadSearch:
     """Read a search; None and an empty text are one for all events. Raises InvalidFields, with the position."""

@@ -13,7 +13,10 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.db import bounded_reads, bulk, documents
 from app.db.models import Event, Job
+from app.db.read import event_search
+from app.db.read.searched_connections import Wanted
 from app.domain import canary
+from app.domain.search import parse
 from app.domain.states import EventState, JobState
 from app.ids import first_id
 
@@ -24,7 +27,8 @@ _jobs: Final = bulk.table(Job)
 @dataclass(frozen=True, slots=True)
 class EventFilters:
     """Filters of events, all of which must hold; None: any value. `since` and `until` are times of receipt. as_of:
-    without events that were received, or failed, later.
+    without events that were received, or failed, later. q: a search (`app.domain.search`), whose times are in `since`
+    and `until`, and whose id is in `event_id`.
     """
 
     failure: str | None = None
@@ -36,6 +40,8 @@ class EventFilters:
     since: datetime | None = None
     until: datetime | None = None
     as_of: datetime | None = None
+    q: str | None = None
+    event_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,25 +80,25 @@ class ExistingJob:
 
 def choose_failed(session: Session, filters: EventFilters, *, limit: int) -> list[ChosenEvent]:
     """Up to `limit` failed events by filters, oldest first, not locked."""
-    chosen = _matching(select(*bulk.columns(Event, ChosenEvent)), filters, failed=True)
+    chosen = _matching(session, select(*bulk.columns(Event, ChosenEvent)), filters, failed=True)
     return [ChosenEvent(*row) for row in session.execute(chosen.order_by(_events.c.id).limit(limit))]
 
 
 def count(session: Session, filters: EventFilters, *, failed: bool) -> int:
     """The number of all matching events: failed ones, or those that were routed."""
-    counted = _matching(select(func.count()).select_from(_events), filters, failed=failed)
+    counted = _matching(session, select(func.count()).select_from(_events), filters, failed=failed)
     return session.scalar(counted) or 0
 
 
 def page(session: Session, filters: EventFilters, *, failed: bool, after: UUID | None, limit: int) -> list[UUID]:
     """Up to `limit` ids of matching events behind `after`, in their order: failed ones, or those that were routed."""
-    chosen = _matching(select(_events.c.id), filters, failed=failed)
+    chosen = _matching(session, select(_events.c.id), filters, failed=failed)
     if after is not None:
         chosen = chosen.where(_events.c.id > after)
     return list(session.scalars(chosen.order_by(_events.c.id).limit(limit)))
 
 
-def _matching(statement: Select[Any], filters: EventFilters, *, failed: bool) -> Select[Any]:
+def _matching(session: Session, statement: Select[Any], filters: EventFilters, *, failed: bool) -> Select[Any]:
     routed = _events.c.route_set.is_not(None)
     statement = statement.where(text("events.state = 'failed'") if failed else routed)
     statement = statement.where(_events.c.environment != canary.ENVIRONMENT)
@@ -103,9 +109,12 @@ def _matching(statement: Select[Any], filters: EventFilters, *, failed: bool) ->
         (_events.c.environment, filters.environment),
         (_events.c.integration, filters.integration),
         (_events.c.connection_id, filters.connection_id),
+        (_events.c.id, filters.event_id),
     ):
         if value is not None:
             statement = statement.where(column == value)
+    if filters.q is not None:
+        statement = statement.where(*_searched(session, filters.q))
     if filters.since is not None:
         statement = statement.where(_events.c.id >= first_id(filters.since))
     if filters.until is not None:
@@ -114,6 +123,13 @@ def _matching(statement: Select[Any], filters: EventFilters, *, failed: bool) ->
         not_later = or_(_events.c.processed_at.is_(None), _events.c.processed_at <= filters.as_of)
         statement = statement.where(_events.c.received_at <= filters.as_of, *((not_later,) if failed else ()))
     return statement
+
+
+def _searched(session: Session, text: str) -> list[ColumnElement[bool]]:
+    """The conditions of a search, by connections and owners as they are now."""
+    search = parse(text)
+    wanted = Wanted(session, search)
+    return [*event_search.conditions(search, Event), *wanted.texts(Event), *wanted.rows()]
 
 
 def get_many(session: Session, ids: Collection[UUID]) -> list[ChosenEvent]:

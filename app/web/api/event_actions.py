@@ -17,6 +17,7 @@ from app.domain.states import EventState, Origin
 from app.errors import Conflict, InvalidInput, NotFound
 from app.ids import EVENT, JOB, show
 from app.qualified_names import split_target
+from app.search_input import read_search
 from app.services.bulk_runs import row_acts
 from app.services.bulk_runs.run_requests import RunWanted
 from app.services.routing import backfills, replays
@@ -51,6 +52,7 @@ class EventFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     connection_id: Text | None = None
     since: When | None = None
     until: When | None = None
+    q: Annotated[str, Meta(max_length=1000, description="That meet this search, as in their list.")] | None = None
 
 
 class EventsToRetry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -290,6 +292,7 @@ def _named(call: Call, ids: Sequence[str]) -> list[ChosenEvent]:
 
 def _filters(call: Call, given: EventFilter) -> EventFilters:
     now = call.context.clock()
+    asked = read_search(given.q, now=now)
     return EventFilters(
         failure=given.failure,
         type=given.type,
@@ -297,8 +300,10 @@ def _filters(call: Call, given: EventFilter) -> EventFilters:
         environment=given.environment,
         integration=given.integration,
         connection_id=given.connection_id,
-        since=moment(given.since, now=now) if given.since is not None else None,
-        until=moment(given.until, now=now) if given.until is not None else None,
+        since=asked.since_also(moment(given.since, now=now) if given.since is not None else None),
+        until=asked.until_also(moment(given.until, now=now) if given.until is not None else None),
+        q=str(asked.query) or None,
+        event_id=asked.event_id,
     )
 
 

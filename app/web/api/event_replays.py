@@ -11,6 +11,7 @@ from app.domain.bulk_runs import BulkAct
 from app.domain.event import EventType
 from app.domain.states import Origin
 from app.ids import EVENT, show
+from app.search_input import read_search
 from app.services.bulk_runs.row_acts import ReplayedEvents, written
 from app.services.bulk_runs.run_requests import RunWanted
 from app.services.bulk_runs.showing import shown_filter
@@ -33,6 +34,7 @@ class RoutedEventFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     environment: Text | None = None
     integration: Text | None = None
     connection_id: Text | None = None
+    q: Annotated[str, Meta(max_length=1000, description="That meet this search, as in their list.")] | None = None
 
 
 class EventsToReplay(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,14 +97,17 @@ def replay_events(call: Call, body: EventsToReplay) -> EventsReplayed:
 
 def _filters(given: RoutedEventFilter, call: Call) -> EventFilters:
     now = call.context.clock()
+    asked = read_search(given.q, now=now)
     return EventFilters(
         type=given.type,
         origin=given.origin,
         environment=given.environment,
         integration=given.integration,
         connection_id=given.connection_id,
-        since=moment(given.since, now=now),
-        until=moment(given.until, now=now) if given.until is not None else None,
+        since=asked.since_also(moment(given.since, now=now)),
+        until=asked.until_also(moment(given.until, now=now) if given.until is not None else None),
+        q=str(asked.query) or None,
+        event_id=asked.event_id,
     )
 
 

@@ -111,7 +111,7 @@ def list_events(call: Call, query: EventQuery) -> Page[EventRow]:
         integration=query.integration,
         connection_id=query.connection_id,
         since=asked.since_also(_time(call, query.since)),
-        until=min(filter(None, (asked.until, _time(call, query.until))), default=None),
+        until=asked.until_also(_time(call, query.until)),
         processed_since=_time(call, query.processed_since),
         processed_until=_time(call, query.processed_until),
         event_id=asked.event_id,

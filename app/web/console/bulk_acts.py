@@ -38,6 +38,7 @@ JOB_FIELDS: Final = Fields(
 FAILED_FIELDS: Final = Fields(
     EventFilter,
     (
+        Filter("q", "Search", "Such as `type:connection.created tag.plan:pro`."),
         Filter("failure"),
         Filter("type"),
         Filter("origin"),
@@ -51,6 +52,7 @@ FAILED_FIELDS: Final = Fields(
 ROUTED_FIELDS: Final = Fields(
     RoutedEventFilter,
     (
+        Filter("q", "Search", "Such as `type:connection.created tag.plan:pro`."),
         Filter("since", check=FOR_TIME),
         Filter("until", check=FOR_TIME),
         Filter("type"),

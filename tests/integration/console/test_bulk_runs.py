@@ -108,8 +108,6 @@ def test_events_that_match_are_replayed_by_a_run(console):
     facts = {"state": "processed", "type": "connection.created", "document": {"type": "connection.created"}}
     add(console.database, *[an_event(now, route_set=1, integration="replayed", **facts) for _ in range(3)])
     listed = console.get("/console/events", integration="replayed")
-    searched = console.get("/console/events", q="integration:replayed", integration="replayed")
-    assert "Replay all that match…" not in searched.links, "a replay would take more than the search shows"
     preview = console.get(listed.links["Replay all that match…"])
     assert "3 events will be given to the routes in force now" in preview.text
     assert preview.fields["since"] == "1d", "a time is needed"

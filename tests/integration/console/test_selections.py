@@ -104,3 +104,42 @@ def test_selected_failed_events_are_retried(console):
     left = console.api.json("/events?integration=selected&state=failed")["data"]
     assert [event["id"] for event in left] == [ids[2]]
     assert 'name="id"' not in console.get("/console/events", integration="selected", state="received").html
+
+
+def test_all_that_meet_a_search_are_retried_and_no_others(console):
+    now = utc_now()
+    facts = {"state": "failed", "failure": "crashed", "processed_at": now, "type": "connection.created"}
+    made = [
+        an_event(now, integration="searched", tags={"plan": plan, "round": "first"}, **facts)
+        for plan in ("pro", "pro", "free")
+    ]
+    add(console.database, *made)
+    q = "integration:searched tag.plan:pro since:1d"
+    listed = console.get("/console/events", q=q, state="failed")
+    preview = console.get(listed.links["Retry all that match…"])
+    assert "2 failed events will be processed again" in preview.text
+    assert preview.fields["q"] == q
+    done = console.follow(console.post("/console/events/retry", reason="mended", **fields_of(preview)))
+    assert "2 events retried." in done.text
+    left = console.api.json("/events?integration=searched&state=failed")["data"]
+    assert [event["id"] for event in left] == [show(EVENT, made[2].id)]
+    run = console.api.json("/bulk-runs?act=events.retry")["data"][0]
+    assert "tag.plan:pro" in run["filter"]["q"]
+    assert "since" in run["filter"], "what a search says of time is fixed when it is asked for"
+    assert console.get("/console/events/retry", status=422, q="tag.plan:").attributes["q"]["aria-invalid"] == "true"
+
+
+def test_what_a_search_finds_is_replayed(console):
+    now = utc_now()
+    facts = {"state": "processed", "type": "connection.created", "document": {"type": "connection.created"}}
+    add(
+        console.database,
+        *[
+            an_event(now, route_set=1, integration="found", connection_id=name, **facts)
+            for name in ("the-one", "the-one", "another")
+        ],
+    )
+    listed = console.get("/console/events", q="connection:the-one")
+    preview = console.get(listed.links["Replay all that match…"])
+    assert "2 events will be given to the routes" in preview.text
+    assert "another" not in preview.text
