@@ -7,11 +7,12 @@ start 0.15 s sooner.
 """
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import celery
 import certifi
@@ -92,6 +93,10 @@ def make_celery(url: str, *, name: str = "waylink") -> "celery.Celery":
         timezone="UTC",
     )
     return app
+
+
+class _NotPermitted(Exception):
+    """The user of Redis may not do this."""
 
 
 @dataclass(slots=True)
@@ -196,19 +201,38 @@ class Broker:
         else:
             self._require_writes()
 
+    def eviction(self) -> str | None:
+        """The policy by which a Redis deletes queues once its memory is short; None where it does not, or that is not
+        told to this user. Raises BrokerUnavailable.
+        """
+        if self.speaks_amqp:
+            return None
+        with suppress(_NotPermitted), self._redis() as client:
+            memory = client.info("memory")
+            policy = str(memory.get("maxmemory_policy", ""))
+            return policy if policy.startswith("allkeys-") and memory.get("maxmemory") else None
+        return None
+
     def _require_writes(self) -> None:
         """Write to a list that is not there, which changes nothing: a replica, or a server without memory, refuses it.
 
         A user who may not write to this list may still write to queues.
         """
+        with suppress(_NotPermitted), self._redis() as client:
+            client.lpushx(PROBED_LIST, "")
+
+    @contextmanager
+    def _redis(self) -> Iterator[Any]:
+        """The client of Redis, over one try to connect. Raises _NotPermitted and BrokerUnavailable."""
         try:
             with self.app.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
                 with connection.channel() as channel, channel.conn_or_acquire() as client:  # type: ignore[attr-defined]
-                    client.lpushx(PROBED_LIST, "")
+                    yield client
         except Exception as failed:
+            # By its name, as commands that send nothing do not load redis.
             if type(failed).__name__ == "NoPermissionError":
-                return
+                raise _NotPermitted from failed
             raise BrokerUnavailable(self.name, failed) from failed
 
     def close(self) -> None:

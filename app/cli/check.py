@@ -41,6 +41,7 @@ from app.services.definitions import resealing
 from app.services.definitions.connectivity import reach
 from app.services.definitions.orphans import orphans
 from app.services.routing.cache import refused_patterns
+from app.services.status.brokers import told_of_eviction
 from app.wording import counted
 
 NAMED: Final = 10  # routes of one kind
@@ -229,10 +230,13 @@ def _broker(name: str, url: str) -> Finding:
     broker = Broker.at(name, url)
     try:
         broker.ping()
+        eviction = broker.eviction()
     except BrokerUnavailable as away:
         return Finding(f"{name} broker", "bad", str(away))
     finally:
         broker.close()
+    if eviction is not None:
+        return Finding(f"{name} broker", "note", told_of_eviction(name, eviction))
     if "ssl_cert_reqs=none" in url:
         return Finding(f"{name} broker", "note", "answers; its URL says that its certificate is not verified")
     return Finding(f"{name} broker", "ok", "answers")

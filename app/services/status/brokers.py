@@ -21,16 +21,26 @@ def checks(installation: Installation) -> Iterator[Check]:
         yield from _budget_checks(installation.brokers[INTERNAL], installation)
 
 
+def told_of_eviction(name: str, policy: str) -> str:
+    """The sentence about a broker that deletes queues by this policy."""
+    lost = "jobs that count as delivered" if name == TEAM else "messages to workers, which the sweep sends again"
+    return f"its maxmemory-policy is {policy}: once memory is short it deletes {lost}. Set it to noeviction"
+
+
 def _broker_checks(name: str, url: str, queues: tuple[str, ...]) -> Iterator[Check]:
     with closing(Broker.at(name, url)) as broker:
         try:
             broker.ping()
+            eviction = broker.eviction()
             lengths = {queue: broker.queue_length(queue) for queue in queues}
         except BrokerUnavailable as away:
             value = "takes no messages" if away.refuses else "away"
             yield Check(_KINDS[name], Level.RED, value, str(away), "waylink check")
             return
-    yield Check(_KINDS[name], Level.OK, "answers")
+    if eviction is None:
+        yield Check(_KINDS[name], Level.OK, "answers")
+    else:
+        yield Check(_KINDS[name], Level.HINT, "may delete messages", told_of_eviction(name, eviction), "waylink check")
     for queue, length in lengths.items():
         yield Check(CheckKind.QUEUE, Level.OK, length, "messages", subject=queue)
 

@@ -26,7 +26,7 @@ from app.deadlines import VISIBILITY_TIMEOUT
 from app.domain.status import CheckKind, Level
 from app.errors import BrokerUnavailable
 from app.services.policy import Policy
-from app.services.status.brokers import INTERNAL, checks
+from app.services.status.brokers import INTERNAL, TEAM, checks
 from app.services.status.installation import Installation
 from tests.ports import free_port
 from tests.proxy import proxied
@@ -280,6 +280,31 @@ def test_a_broker_that_answers_and_takes_no_messages_is_told_by_its_fault(
     assert {check.level for check in checks(installation)} == {Level.OK}
 
 
+@pytest.mark.parametrize(
+    ("policy", "maxmemory", "hint"),
+    [("allkeys-lru", "100mb", True), ("allkeys-lru", "0", False), ("volatile-lru", "100mb", False)],
+)
+def test_a_broker_that_may_delete_queues_is_hinted_at(
+    broker_url: str, valkey: ValkeyServer, policy: str, maxmemory: str, *, hint: bool
+) -> None:
+    brokers = {INTERNAL: broker_url, TEAM: valkey.url(1)}
+    installation = Installation(policy=Policy(environments={}), brokers=brokers, nango_requests_per_minute=200)
+    with closing(valkey._client()) as client:
+        client.config_set("maxmemory-policy", policy)
+        client.config_set("maxmemory", maxmemory)
+        try:
+            found = {check.kind: check for check in checks(installation)}
+        finally:
+            client.config_set("maxmemory", "0")
+            client.config_set("maxmemory-policy", "noeviction")
+    for kind, lost in (
+        (CheckKind.INTERNAL_BROKER, "messages to workers"),
+        (CheckKind.TEAM_BROKER, "count as delivered"),
+    ):
+        assert found[kind].level is (Level.HINT if hint else Level.OK)
+        assert not hint or (policy in found[kind].cause and lost in found[kind].cause)
+
+
 def test_a_look_at_a_broker_writes_nothing(broker: Broker, valkey: ValkeyServer) -> None:
     broker.ping()
     with closing(valkey._client()) as client:
@@ -288,9 +313,10 @@ def test_a_look_at_a_broker_writes_nothing(broker: Broker, valkey: ValkeyServer)
 
 def test_a_user_who_may_write_to_queues_alone_is_well(broker: Broker, valkey: ValkeyServer) -> None:
     with closing(valkey._client()) as client:
-        client.execute_command("ACL", "SETUSER", "queues", "on", ">pw", f"~{EVENTS_QUEUE}", "+@all")
+        client.execute_command("ACL", "SETUSER", "queues", "on", ">pw", f"~{EVENTS_QUEUE}", "+@all", "-info")
         try:
             with closing(Broker.at("internal", f"redis://queues:pw@127.0.0.1:{valkey.port}/0")) as narrow:
                 narrow.ping()
+                assert narrow.eviction() is None
         finally:
             client.execute_command("ACL", "DELUSER", "queues")
