@@ -349,13 +349,14 @@ class ValkeyServer(Server):
         scheme = "rediss" if self._tls else "redis"
         return f"{scheme}://:{self.password}@127.0.0.1:{self.port}/{database}"
 
+    def command(self, *words: str) -> None:
+        """Run a command as its administrator."""
+        with closing(self._client()) as client:
+            client.execute_command(*words)
+
     def flush(self) -> None:
         """Empty all databases."""
-        client = self._client()
-        try:
-            client.flushall()
-        finally:
-            client.close()
+        self.command("FLUSHALL")
 
     def forget(self) -> None:
         """Take away what it would find at its next start; only while it is stopped."""

@@ -57,6 +57,8 @@ def make_celery(url: str, *, name: str = "waylink") -> "celery.Celery":
     app.conf.update(
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # An answer of Redis that it takes no writes, as after a failover, would end the worker.
+        broker_channel_error_retry=True,
         broker_pool_acquire_timeout=5,
         broker_transport_options={
             # The same for every app on this broker: the shortest wins.

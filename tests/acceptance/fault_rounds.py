@@ -234,6 +234,22 @@ BROKERS: Final = (
         repair="started again",
     ),
 )
+BROKERS_REFUSE: Final = (
+    Fault(
+        name="internal broker: a replica, as after a failover",
+        check="internal-broker",
+        begin=lambda at: at.product.broker.command("REPLICAOF", "127.0.0.1", "1"),
+        end=lambda at: at.product.broker.command("REPLICAOF", "NO", "ONE"),
+        repair="a primary again",
+    ),
+    Fault(
+        name="team broker: out of memory",
+        check="team-broker",
+        begin=lambda at: at.product.teams.command("CONFIG", "SET", "maxmemory", "1"),
+        end=lambda at: at.product.teams.command("CONFIG", "SET", "maxmemory", "0"),
+        repair="memory given",
+    ),
+)
 DATABASE_STOPPED: Final = (
     Fault(name="PostgreSQL: stopped", check="database", begin=_server("stop"), end=_server("start"), repair="started"),
 )
@@ -395,6 +411,7 @@ ROUNDS: Final = {
     "killed": PROCESSES_KILLED,
     "all web": ALL_WEB_FROZEN,
     "brokers": BROKERS,
+    "brokers refuse": BROKERS_REFUSE,
     "stopped": DATABASE_STOPPED,
     "postgres frozen": DATABASE_FROZEN,
     "read-only": DATABASE_READ_ONLY,

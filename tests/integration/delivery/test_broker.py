@@ -159,6 +159,7 @@ def test_what_was_measured_to_keep_messages_whole_is_set() -> None:
     assert app.conf.task_reject_on_worker_lost is True
     assert app.conf.task_ignore_result is True
     assert app.conf.accept_content == ["json"]
+    assert app.conf.broker_channel_error_retry is True
     assert app.conf.worker_enable_remote_control is False
     assert {route["queue"] for route in app.conf.task_routes.values()} == {EVENTS_QUEUE, IO_QUEUE}
     assert QUEUE_OF[PROCESS_EVENTS] == EVENTS_QUEUE
