@@ -26,7 +26,7 @@ TYPES_MEANT = {
     "app/domain/own_event.py", "app/services/delivery/http_transport.py", "app/services/delivery/celery_transport.py",
     "app/services/refreshing/refresh_results.py", "app/services/connections/operations.py", "app/outbound/network.py",
     "app/web/ingest_counters.py", "app/outage_causes.py", "app/config/nango_environment.py",
-    "app/services/liveness/reporter.py", "app/services/bulk_runs/row_acts.py",
+    "app/services/liveness/reporter.py", "app/services/bulk_runs/row_acts.py", "app/brokers/celery_broker.py",
 }  # fmt: skip
 
 
