@@ -15,6 +15,7 @@ from app.domain.access import Rights, Role, Scope
 from app.services.operators import accounts, links
 from app.web.api.endpoint import Call, Endpoint, endpoint, record
 from app.web.api.problems import FORBIDDEN, ApiRefusal
+from app.web.api.reading import named_in
 
 _NAME: Final = "The name that the operator signs in with: small letters, digits and . _ @ + -."
 _ROLE: Final = "`viewer` reads, `operator` also changes things, `team` reads and changes what is one team's."
@@ -96,7 +97,7 @@ def add_operator(call: Call, body: NewOperator) -> OperatorRecord:
     """Add an operator, who can sign in once a link was made and a password set."""
     rights = Rights(body.role, body.team, body.credentials)
     _require_rights(call, rights)
-    with call.context.database.write() as session:
+    with named_in("team"), call.context.database.write() as session:
         return _record(accounts.add(session, body.name, rights, actor=call.actor, now=call.context.clock()))
 
 
@@ -116,7 +117,8 @@ def change_operator(call: Call, name: str, query: ConsentQuery, body: OperatorCh
         rights = _changed(rows.rights_of(row), body)
         _require_rights(call, rights)
         if rights != rows.rights_of(row):
-            accounts.change_rights(session, row, rights, actor=call.actor, now=now, yes=query.yes)
+            with named_in("team"):
+                accounts.change_rights(session, row, rights, actor=call.actor, now=now, yes=query.yes)
         if body.disabled is True:
             accounts.disable(session, row, actor=call.actor, now=now, yes=query.yes)
         elif body.disabled is False:

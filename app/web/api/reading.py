@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -15,7 +17,7 @@ from app.domain.json_errors import why_not_json
 from app.domain.json_keys import repeated_key
 from app.domain.json_values import MAX_DEPTH, json_object, read_with_repeats
 from app.domain.tags import is_storable
-from app.errors import InvalidInput, NotFound
+from app.errors import FieldFault, InvalidFields, InvalidInput, NotFound
 from app.ids import parse
 from app.services.idempotency import MAX_KEY
 from app.web.api.problems import INVALID_REQUEST, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, ApiRefusal
@@ -181,3 +183,12 @@ def _refused(field: str, rule: str, message: str) -> ApiRefusal:
 
 def _printable(name: str) -> str:
     return shown(name)[1:-1]
+
+
+@contextmanager
+def named_in(field: str) -> Iterator[None]:
+    """Turn NotFound, for a name that a body has in this field, into a fault at the field: the path itself is there."""
+    try:
+        yield
+    except NotFound:
+        raise InvalidFields([FieldFault(field, "unknown", "names none that is there")]) from None

@@ -14,8 +14,8 @@ from app.services.refreshing import pausing, sweeps
 from app.web.api.connections import RefreshAnswer
 from app.web.api.endpoint import Call, Endpoint, endpoint, record
 from app.web.api.expected import require_expected
-from app.web.api.problems import INVALID_INPUT, NOT_FOUND
-from app.web.api.reading import identity
+from app.web.api.problems import INVALID_INPUT
+from app.web.api.reading import identity, named_in
 
 MOST: Final = 10_000  # connections of one call
 Text = Annotated[str, Meta(min_length=1, max_length=255)]
@@ -133,7 +133,7 @@ def list_pauses(call: Call, query: PausedQuery) -> PausedIntegrations:
     return PausedIntegrations(data=[record(one.shown(), PausedIntegrationRow) for one in found])
 
 
-@endpoint("POST /refreshes/pauses", scope=Scope.OPERATOR, problems=(NOT_FOUND,))
+@endpoint("POST /refreshes/pauses", scope=Scope.OPERATOR)
 def pause_refreshes(call: Call, body: PauseWanted) -> PausedIntegrationRow:
     """Pause the planned renewals of an integration, until they are resumed.
 
@@ -141,7 +141,8 @@ def pause_refreshes(call: Call, body: PauseWanted) -> PausedIntegrationRow:
     """
     context = call.context
     key = body.environment, body.integration
-    pausing.pause(context.database, *key, actor=call.actor, reason=body.reason, now=context.clock())
+    with named_in("integration"):
+        pausing.pause(context.database, *key, actor=call.actor, reason=body.reason, now=context.clock())
     with context.database.read() as session:
         found = paused_integrations.listed(session, environment=body.environment)
     mine = next((one for one in found if one.integration == body.integration), None)
@@ -164,7 +165,7 @@ def resume_refreshes(call: Call, environment: str, integration: str) -> ResumedI
     )
 
 
-@endpoint("POST /refreshes/sweeps", scope=Scope.OPERATOR, problems=(INVALID_INPUT, NOT_FOUND))
+@endpoint("POST /refreshes/sweeps", scope=Scope.OPERATOR, problems=(INVALID_INPUT,))
 def sweep_integration(call: Call, body: SweepWanted) -> Sweep:
     """Renew all connections of an integration within a span, as before its provider revokes tokens.
 
@@ -178,7 +179,7 @@ def sweep_integration(call: Call, body: SweepWanted) -> Sweep:
         raise InvalidInput(f"within: {wrong}") from None
     known = context.policy.environments.get(body.environment)
     limit_per_minute = context.clients.limit_of(known.account if known else body.environment)
-    with context.database.read() as session:
+    with named_in("integration"), context.database.read() as session:
         found = sweeps.preview(
             session,
             context.policy,

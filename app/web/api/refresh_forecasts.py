@@ -199,7 +199,6 @@ class Simulations(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     scope=Scope.OPERATOR,
     matches_patterns=True,
     body_limit=64 * 1024,
-    problems=(NOT_FOUND,),
 )
 def simulate_refreshes(call: Call, body: PolicyTrial) -> Simulations:
     """Compare other refresh policies with those in force, for the present connections.
@@ -208,7 +207,7 @@ def simulate_refreshes(call: Call, body: PolicyTrial) -> Simulations:
     """
     context = call.context
     if body.environment is not None and body.environment not in context.policy.environments:
-        raise NotFound("environment", body.environment)
+        raise InvalidFields([FieldFault("environment", "unknown", "names none that is configured")])
     given = to_builtins(body)
     given.pop("environment")
     try:

@@ -11,12 +11,12 @@ from msgspec import Meta, Struct
 from app.config.durations import duration
 from app.db import tokens as rows
 from app.domain.access import Scope
-from app.errors import FieldFault, InvalidFields, NotFound
+from app.errors import FieldFault, InvalidFields
 from app.ids import TOKEN
 from app.services import tokens
 from app.web.api.endpoint import Call, Endpoint, Page, PageQuery, endpoint, page, record
 from app.web.api.problems import FORBIDDEN, ApiRefusal
-from app.web.api.reading import after
+from app.web.api.reading import after, named_in
 
 _NAME: Final = "A name that no other live token has."
 _SCOPES: Final = "What it may do; of a team's token `operator` alone, or nothing, with which it reads."
@@ -83,19 +83,16 @@ def add_token(call: Call, body: NewToken) -> TokenMade:
         detail = "The token is to read credentials: only a caller who may read them can make it."
         raise ApiRefusal(FORBIDDEN, detail)
     lifetime, now = _lifetime(body.expires_in), call.context.clock()
-    try:
-        with call.context.database.write() as session:
-            made = tokens.issue(
-                session,
-                body.name,
-                scopes=set(body.scopes),
-                team=body.team,
-                lifetime=lifetime,
-                actor=call.actor,
-                now=now,
-            )
-    except NotFound:
-        raise InvalidFields([FieldFault("team", "unknown", "names none that is there")]) from None
+    with named_in("team"), call.context.database.write() as session:
+        made = tokens.issue(
+            session,
+            body.name,
+            scopes=set(body.scopes),
+            team=body.team,
+            lifetime=lifetime,
+            actor=call.actor,
+            now=now,
+        )
     return record(made.shown, TokenMade)
 
 

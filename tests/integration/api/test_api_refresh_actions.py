@@ -43,7 +43,8 @@ def test_an_integration_is_paused_listed_and_resumed(waylink, con):
     assert api.json("/refreshes/pauses?environment=default")["data"] == [paused]
     assert api.json("/refreshes/pauses?environment=other")["data"] == []
     problem_of(api("POST", "/refreshes/pauses", json=wanted), 409, "conflict")
-    problem_of(api("POST", "/refreshes/pauses", json={"integration": "unknown"}), 404, "not_found")
+    refused = problem_of(api("POST", "/refreshes/pauses", json={"integration": "unknown"}), 422, "invalid_input")
+    assert [error["field"] for error in refused["errors"]] == ["integration"]
     problem_of(api("POST", "/refreshes/sweeps", json={"integration": "oauth2", "within": "1h"}), 409, "conflict")
     assert api.json(f"/connections/{con}/renewal")["paused"].startswith("paused by token:operator: maintenance")
     resumed = api("DELETE", "/refreshes/pauses/default/oauth2").json()
@@ -93,5 +94,6 @@ def test_a_sweep_that_cannot_be_is_refused(waylink, several):
         wanted = {"integration": "zo/ho", "within": within, "dry_run": True}
         problem_of(api("POST", "/refreshes/sweeps", json=wanted), 422, "invalid_input")
     wanted = {"integration": "unknown", "within": "1h", "dry_run": True}
-    problem_of(api("POST", "/refreshes/sweeps", json=wanted), 404, "not_found")
+    refused = problem_of(api("POST", "/refreshes/sweeps", json=wanted), 422, "invalid_input")
+    assert [error["field"] for error in refused["errors"]] == ["integration"]
     problem_of(api("POST", "/refreshes/sweeps", json={"integration": "zo/ho"}), 400, "invalid_request")

@@ -85,7 +85,7 @@ def test_a_user_is_added_changed_and_removed_and_waiting_connections_are_linked(
 def test_integrations_are_paused_with_a_reason_and_resumed(console):
     connection(console)
     assert "No integration is paused." in console.get("/console/refreshes/pauses", who="viewer").text
-    page = console.post("/console/refreshes/pauses/add", status=404, integration="nonsense", environment="nowhere")
+    page = console.post("/console/refreshes/pauses/add", status=422, integration="nonsense", environment="nowhere")
     page = console.follow(
         console.post("/console/refreshes/pauses/add", integration="google/mail", environment="default", reason="outage")
     )

@@ -242,6 +242,12 @@ def test_operators_are_managed_by_rest(callers):
     assert made.status_code == 201
     again = operator.post(f"{PREFIX}/operators", json={"name": "dan", "role": "viewer"})
     assert again.status_code == 409
+    of_absent = {"role": "team", "team": "absent"}
+    for refused in (
+        operator.post(f"{PREFIX}/operators", json={"name": "eve", **of_absent}),
+        operator.patch(f"{PREFIX}/operators/dan", json=of_absent),
+    ):
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "team"), "the path is there"
     changed = operator.patch(f"{PREFIX}/operators/{made.json()['id']}", json={"role": "team", "team": "crm"}).json()
     assert (changed["role"], changed["team"], changed["disabled_at"]) == ("team", "crm", None)
     assert operator.patch(f"{PREFIX}/operators/dan", json={"disabled": True}).json()["disabled_at"]
