@@ -4,8 +4,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import func, select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import CTE, ColumnElement, Select, case, func, select, text
+from sqlalchemy.orm import Session, aliased
 
 from app.db.models import Connection, Refresh
 from app.db.read.refresh_figures import even_part
@@ -18,29 +18,27 @@ LIVING: Final = 20_000  # connections whose ages are looked at
 _FAILING: Final = (RefreshOutcome.FAILED, RefreshOutcome.BACKING_OFF, RefreshOutcome.EXHAUSTED)
 _RENEWING: Final = (RefreshOutcome.RENEWED, RefreshOutcome.FIRST_SEEN)
 _AS_LONG: Final = 0.9
-_ATTEMPTS: Final = 50  # of one connection, from its death back to the last success
 
 Place = tuple[str, str]  # environment and integration
 
 
 class _Death(NamedTuple):
+    """A grant's death. died_at: the first refusal since the last renewal. renewed_at, before: of the last renewals
+    before it. authorized_at: of the grant that died, as stored, or by the first look at its token.
+    """
+
     connection_ref: UUID
     environment: str
     integration: str
-    authorized_at: datetime | None
-    finished_at: datetime
-
-
-class _End(NamedTuple):
-    """The moment of a death, and the last renewals before it."""
-
     died_at: datetime
-    renewed_at: datetime | None = None
-    before: datetime | None = None
+    renewed_at: datetime | None
+    before: datetime | None
+    authorized_at: datetime | None
 
-    def unused(self, authorized_at: datetime | None) -> timedelta | None:
+    @property
+    def unused(self) -> timedelta | None:
         """The age since the last renewal, or the authorization; None where the grant outlived as long a time before."""
-        last = self.renewed_at or authorized_at
+        last = self.renewed_at or self.authorized_at
         if last is None:
             return None
         age = self.died_at - last
@@ -52,30 +50,15 @@ def deaths(session: Session) -> dict[Place, list[GrantAges]]:
 
     A grant died at the first of these. Its ages count from then.
     """
-    given_up: Any = (
-        select(
-            Refresh.connection_ref,
-            Connection.environment,
-            Connection.integration,
-            Connection.authorized_at,
-            Refresh.finished_at,
-        )
-        .join(Connection, Connection.id == Refresh.connection_ref)
-        .where(text("refreshes.outcome = 'exhausted'"), Refresh.requested_by.is_(None))
-        .order_by(Refresh.id.desc())
-        .limit(NEWEST)
-    )
     found: dict[Place, list[GrantAges]] = {}
     seen: set[tuple[UUID, datetime]] = set()
-    for row in session.execute(given_up).all():
+    for row in session.execute(_deaths()):
         death = _Death(*row)
-        end = _end(session, death)
-        if (death.connection_ref, end.died_at) in seen:
+        if (death.connection_ref, death.died_at) in seen:
             continue  # found once more
-        seen.add((death.connection_ref, end.died_at))
-        authorized_at = _authorized_at(session, death, end.died_at)
-        ages = GrantAges(end.died_at - authorized_at if authorized_at else None, end.unused(authorized_at))
-        found.setdefault((death.environment, death.integration), []).append(ages)
+        seen.add((death.connection_ref, death.died_at))
+        lived = death.died_at - death.authorized_at if death.authorized_at else None
+        found.setdefault((death.environment, death.integration), []).append(GrantAges(lived, death.unused))
     return found
 
 
@@ -120,33 +103,66 @@ def has_other(session: Session, environment: str) -> bool:
     return any(session.scalar(one) is not None for one in found)
 
 
-def _end(session: Session, death: _Death) -> "_End":
-    """The first refusal since the last renewal, with the two renewals before it, as far as they were seen."""
-    attempts: Any = (
-        select(Refresh.outcome, Refresh.forced, Refresh.finished_at)
-        .where(Refresh.connection_ref == death.connection_ref, Refresh.finished_at <= death.finished_at)
-        .order_by(Refresh.finished_at.desc())
-        .limit(_ATTEMPTS)
-    )
-    died_at, renewals = death.finished_at, list[datetime]()
-    for outcome, forced, finished_at in session.execute(attempts).all():
-        if outcome in _RENEWING or (outcome == RefreshOutcome.NO_EXPIRY and forced):
-            renewals.append(finished_at)
-        elif outcome in _FAILING and not renewals:
-            died_at = finished_at
-        if len(renewals) == 2:
-            break
-    return _End(died_at, *renewals)
-
-
-def _authorized_at(session: Session, death: _Death, died_at: datetime) -> datetime | None:
-    """The moment when the grant that died was authorized: as stored, or by the first look at its token."""
-    if death.authorized_at is not None and death.authorized_at < died_at:
-        return death.authorized_at
-    return session.scalar(
-        select(func.max(Refresh.finished_at)).where(
-            Refresh.connection_ref == death.connection_ref,
-            Refresh.outcome == RefreshOutcome.FIRST_SEEN,
-            Refresh.finished_at < died_at,
+def _deaths() -> Select[Any]:
+    """The columns of `_Death`, by one statement: each value is the newest of the connection's earlier renewals that has
+    what is asked for, in the order of their ids, which `ix_refreshes_over` has.
+    """
+    given_up = (
+        select(
+            Refresh.id,
+            Refresh.connection_ref,
+            Connection.environment,
+            Connection.integration,
+            Connection.authorized_at,
+            Refresh.finished_at,
         )
+        .join(Connection, Connection.id == Refresh.connection_ref)
+        .where(text("refreshes.outcome = 'exhausted'"), Refresh.requested_by.is_(None))
+        .order_by(Refresh.id.desc())
+        .limit(NEWEST)
+        .cte("given_up")
     )
+    earlier = aliased(Refresh)
+    renewing = earlier.outcome.in_(_RENEWING) | ((earlier.outcome == RefreshOutcome.NO_EXPIRY) & earlier.forced)
+
+    def newest(column: Any, of: Any, *which: ColumnElement[bool]) -> ColumnElement[Any]:
+        mine = select(column).where(earlier.connection_ref == of.connection_ref, earlier.finished_at.is_not(None))
+        return mine.where(*which).order_by(earlier.id.desc()).limit(1).scalar_subquery()
+
+    renewed = _once(
+        select(given_up, newest(earlier.id, given_up.c, renewing, earlier.id < given_up.c.id).label("renewed_id")),
+        "renewed",
+    )
+    first_refusal = (
+        select(func.min(earlier.finished_at, type_=UtcDateTime()))
+        .where(
+            earlier.connection_ref == renewed.c.connection_ref,
+            earlier.finished_at.is_not(None),
+            earlier.outcome.in_(_FAILING),
+            earlier.id < renewed.c.id,
+            renewed.c.renewed_id.is_(None) | (earlier.id > renewed.c.renewed_id),
+        )
+        .scalar_subquery()
+    )
+    dead = _once(
+        select(renewed, func.coalesce(first_refusal, renewed.c.finished_at, type_=UtcDateTime()).label("died_at")),
+        "dead",
+    )
+    stored = dead.c.authorized_at
+    first_seen = newest(
+        earlier.finished_at, dead.c, earlier.outcome == RefreshOutcome.FIRST_SEEN, earlier.id <= dead.c.renewed_id
+    )
+    return select(
+        dead.c.connection_ref,
+        dead.c.environment,
+        dead.c.integration,
+        dead.c.died_at,
+        newest(earlier.finished_at, dead.c, earlier.id == dead.c.renewed_id),
+        newest(earlier.finished_at, dead.c, renewing, earlier.id < dead.c.renewed_id),
+        case((stored < dead.c.died_at, stored), else_=first_seen),
+    ).order_by(dead.c.id.desc())
+
+
+def _once(statement: Select[Any], name: str) -> CTE:
+    """A part whose values PostgreSQL is to compute once, although they are asked for several times."""
+    return statement.cte(name).prefix_with("MATERIALIZED", dialect="postgresql")

@@ -21,7 +21,7 @@ from app.web.api.bulk_runs import BulkRun, carry_out
 from app.web.api.connections import BOUNDS, Ahead
 from app.web.api.endpoint import Call, Endpoint, endpoint
 from app.web.api.expected import require_expected
-from app.web.api.problems import INVALID_INPUT, INVALID_TAGS
+from app.web.api.problems import INVALID_INPUT, INVALID_TAGS, NOT_FOUND
 from app.web.api.reading import identity
 
 SAMPLES: Final = 5
@@ -98,7 +98,10 @@ class ConnectionsActedOn(Struct, frozen=True, kw_only=True, forbid_unknown_field
     run: BulkRun | None
 
 
-@endpoint("POST /connections/refresh", scope=Scope.OPERATOR, problems=(INVALID_INPUT, INVALID_TAGS))
+_REFUSALS: Final = (INVALID_INPUT, INVALID_TAGS, NOT_FOUND)
+
+
+@endpoint("POST /connections/refresh", scope=Scope.OPERATOR, problems=_REFUSALS)
 def refresh_connections(call: Call, body: ConnectionsToActOn) -> ConnectionsActedOn:
     """Have Nango renew the credentials of connections now, whatever their expiry.
 
@@ -108,20 +111,20 @@ def refresh_connections(call: Call, body: ConnectionsToActOn) -> ConnectionsActe
     return _act(call, BulkAct.REFRESH_CONNECTIONS, body)
 
 
-@endpoint("POST /connections/add-tags", scope=Scope.OPERATOR, problems=(INVALID_INPUT, INVALID_TAGS))
+@endpoint("POST /connections/add-tags", scope=Scope.OPERATOR, problems=_REFUSALS)
 def add_tags_of_connections(call: Call, body: ConnectionsToTag) -> ConnectionsActedOn:
     """Add or change tags of connections, at Nango and then here; their other tags stay."""
     return _act(call, BulkAct.ADD_TAGS, body, tags=tag_rules.normalize(body.tags))
 
 
-@endpoint("POST /connections/remove-tags", scope=Scope.OPERATOR, problems=(INVALID_INPUT, INVALID_TAGS))
+@endpoint("POST /connections/remove-tags", scope=Scope.OPERATOR, problems=_REFUSALS)
 def remove_tags_of_connections(call: Call, body: ConnectionsToUntag) -> ConnectionsActedOn:
     """Remove tags of connections, at Nango and then here; their other tags stay."""
     tag_rules.normalize(dict.fromkeys(body.keys, "a@b.example"))  # checks the keys; the value is a dummy
     return _act(call, BulkAct.REMOVE_TAGS, body, keys=body.keys)
 
 
-@endpoint("POST /connections/unlink", scope=Scope.OPERATOR, problems=(INVALID_INPUT, INVALID_TAGS))
+@endpoint("POST /connections/unlink", scope=Scope.OPERATOR, problems=_REFUSALS)
 def unlink_connections(call: Call, body: ConnectionsToActOn) -> ConnectionsActedOn:
     """Close the links of connections, which stay unlinked until their tags name another owner.
 
@@ -130,7 +133,7 @@ def unlink_connections(call: Call, body: ConnectionsToActOn) -> ConnectionsActed
     return _act(call, BulkAct.UNLINK_CONNECTIONS, body)
 
 
-@endpoint("POST /connections/delete", scope=Scope.OPERATOR, problems=(INVALID_INPUT, INVALID_TAGS))
+@endpoint("POST /connections/delete", scope=Scope.OPERATOR, problems=_REFUSALS)
 def delete_connections(call: Call, body: ConnectionsToActOn) -> ConnectionsActedOn:
     """Delete connections at Nango and here. Nothing is revoked at the providers.
 

@@ -233,7 +233,7 @@ def test_policies_are_simulated_over_rest_against_those_in_force(api):
         ({"refresh": {"crm": {"color": "red"}}}, 422, "invalid_input", "refresh.crm.color"),
         ({"refresh": {"crm": 1}}, 400, "invalid_request", "refresh"),
         ({"refresh": {str(number): {} for number in range(20_001)}}, 413, "too_large", "65536"),
-        ({"environment": "elsewhere"}, 404, "not_found", "elsewhere"),
+        ({"environment": "elsewhere"}, 422, "invalid_input", "environment"),
     ],
 )
 def test_wrong_policies_are_refused_with_their_place(api, body, status, word, names):

@@ -92,10 +92,13 @@ def test_a_search_that_cannot_be_read_is_told_at_its_field_and_kept(console):
     assert refused.json()["errors"][0]["field"] == "q"
 
 
-def test_a_retry_of_all_that_match_is_not_offered_for_a_search_that_it_would_not_keep(console):
+def test_a_retry_of_all_that_match_keeps_the_search(console):
     failed_event(console)
-    assert "Retry all that match…" in console.get("/console/events", state="failed").links
-    assert "Retry all that match…" not in console.get("/console/events", state="failed", q="origin:webhook").links
+    page = console.get("/console/events", state="failed", q="origin:webhook")
+    assert "q=origin%3Awebhook" in page.links["Retry all that match…"]
+    assert "1 failed event" in console.get(page.links["Retry all that match…"]).text
+    other = console.get("/console/events", state="failed", q="origin:reconcile")
+    assert "No failed event matches." in console.get(other.links["Retry all that match…"]).text
 
 
 def test_a_team_searches_its_own_events_by_what_they_say_themselves(console, events):

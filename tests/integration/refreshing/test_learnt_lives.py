@@ -1,13 +1,14 @@
 """Ages of dead grants are read from the refreshes that found them, on both databases."""
 
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
 from app.db.models import Refresh
 from app.db.read import grant_deaths
 from app.domain.refreshing.learning import GrantAges
-from app.ids import new_id
+from app.ids import first_id, new_id
 from app.services.refreshing.learnt_lives import learnt_lives, proposal
 from tests.integration.refreshing.test_forecasts import connection, plan_of
 
@@ -20,11 +21,12 @@ def world(open_world):
 
 
 def past(world, of, outcome, ago, *, requested_by=None, forced=False):
-    """A finished refresh of that long ago."""
+    """A finished refresh of that long ago, with an id of that time."""
     at = world.clock() - ago
+    made = UUID(int=first_id(at).int | new_id().int & 0xFFFF_FFFF)
     moments = dict.fromkeys(("refresh_at", "next_at", "created_at", "finished_at"), at)
     facts = {"forced": forced, "reason": "a test's", "attempts": 1, "failures": 0, "requested_by": requested_by}
-    world.add(Refresh(id=new_id(), connection_ref=of.id, outcome=outcome, **facts, **moments))
+    world.add(Refresh(id=made, connection_ref=of.id, outcome=outcome, **facts, **moments))
 
 
 def died(world, name, *, authorized, last, given_up=4 * DAY, integration="crm", outcome="renewed", **members):
