@@ -37,7 +37,7 @@ def test_a_figure_is_narrowed_to_its_minute_by_the_parts_of_its_chart(console):
     while parts := [unescape(path) for path, _ in PART.findall(page.html)]:
         assert len(parts) <= 12
         [page] = [found for found in map(console.get, parts) if ["77", "0", "0"] in values(found)]
-        steps.append(re.search(r"One row for each (\w+)", page.text)[1])
+        steps.append(re.search(r"A row for each (\w+)", page.text)[1])
     assert steps[-1] == "minute"
     assert 1 < len(steps) <= 4
     wider = console.get(page.links["Wider"])
@@ -51,7 +51,7 @@ def test_a_row_of_the_table_leads_to_its_time_as_a_part_of_the_chart_does(consol
     page = console.get("/console/figures/events?since=24h")
     narrowed = console.get(page.links[f"{at:%Y-%m-%d %H:%M}"])
     assert values(narrowed) == [["0", "3"]]
-    assert "One row for each minute" in narrowed.text
+    assert "A row for each minute" in narrowed.text
 
 
 def test_a_time_is_chosen_by_fields_in_utc(console):
