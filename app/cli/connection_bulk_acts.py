@@ -11,7 +11,7 @@ from app.cli.bulk_actions import require_consent
 from app.cli.connection_operations import require_usable
 from app.cli.hinting import open_hints
 from app.cli.opening import cli_actor, open_current
-from app.cli.options import AS_JSON, choice, connection_filters, moment_option, read_pairs
+from app.cli.options import AS_JSON, choice, filters_of_connections, read_pairs
 from app.cli.output import print_one
 from app.clock import utc_now
 from app.config.loading import load_environments
@@ -19,7 +19,6 @@ from app.db.read import chosen_connections
 from app.db.read.chosen_connections import ConnectionFilters
 from app.domain import tags as tag_rules
 from app.domain.bulk_runs import OF_CONNECTIONS, BulkAct, BulkState
-from app.domain.states import ConnectionStatus
 from app.ids import CONNECTION, parse, show
 from app.runtime.wiring import open_clients, policy_of
 from app.services.bulk_runs.connection_acts import ConnectionActs, ConnectionsWanted
@@ -36,20 +35,7 @@ SAMPLES: Final = 5
 @click.argument("act", type=choice(ACTS), metavar="ACT")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--all", "everything", is_flag=True, help="All connections.")
-@click.option("--status", type=choice(ConnectionStatus), help="In this status.")
-@click.option("--unlinked", is_flag=True, help="Only those without an owner.")
-@click.option("--drift", is_flag=True, help="Only those whose tags no longer carry their link.")
-@click.option(
-    "--duplicates", is_flag=True, help="Only those whose owner has several live connections to the integration."
-)
-@click.option("--user", help="Of the user with this id of the application's.")
-@click.option("--organization", help="Of the organization with this id of the application's.")
-@click.option("--kept-alive", is_flag=True, help="Only those whose grant is kept alive and whose token is not fresh.")
-@click.option("--failing", is_flag=True, help="Only those with an error of their renewal that nothing has ended.")
-@moment_option("--expires-before", "Whose token lapses before then: in 7d, or a time with its zone.", ahead=True)
-@moment_option("--grant-before", "Whose grant lapses before then.", ahead=True)
-@click.option("--tag", "tagged", multiple=True, metavar="K=V", help="With this tag; may be repeated, all must match.")
-@connection_filters
+@filters_of_connections
 @click.option("--set-tag", "added", multiple=True, metavar="K=V", help="With add-tags: a tag to set; may be repeated.")
 @click.option("--remove-tag", "removed", multiple=True, metavar="KEY", help="With remove-tags; may be repeated.")
 @click.option("--reason", help="Recorded in the audit.")

@@ -7,7 +7,7 @@ import click
 
 from app.cli.lazy import Listing
 from app.cli.opening import open_database
-from app.cli.options import BEFORE, LIMIT, as_table, choice, connection_filters, moment_option, read_pairs
+from app.cli.options import BEFORE, LIMIT, as_table, filters_of_connections, read_pairs
 from app.cli.output import print_page
 from app.db.read import connection_listing
 from app.db.read.listing import ListFilters
@@ -79,23 +79,8 @@ FAILING: Final = ("age:failing_since", "failures", "last_error_type")  # as thes
 
 
 @click.group(cls=Listing, lazy=ACTS, invoke_without_command=True)
-@click.option("--status", type=choice(ConnectionStatus), help="In this status.")
-@click.option("--unlinked", is_flag=True, help="Only those without an owner.")
 @click.option("--needs-reconnect", is_flag=True, help="Only those whose end user has to reconnect.")
-@click.option("--drift", is_flag=True, help="Only those whose tags no longer carry their link.")
-@click.option(
-    "--duplicates", is_flag=True, help="Only those whose owner has several live connections to the integration."
-)
-@click.option("--user", help="Of the user with this id of the application's.")
-@click.option("--organization", help="Of the organization with this id of the application's.")
-@click.option("--kept-alive", is_flag=True, help="Only those whose grant is kept alive and whose token is not fresh.")
-@click.option("--failing", is_flag=True, help="Only those with an error of their renewal that nothing has ended.")
-@moment_option("--expires-before", "Whose token lapses before then: in 7d, or a time with its zone.", ahead=True)
-@moment_option("--expires-after", "Whose token lapses then or later.", ahead=True)
-@moment_option("--grant-before", "Whose grant lapses before then: the end user has to reconnect by then.", ahead=True)
-@moment_option("--grant-after", "Whose grant lapses then or later.", ahead=True)
-@click.option("--tag", "tagged", multiple=True, metavar="K=V", help="With this tag; may be repeated, all must match.")
-@connection_filters
+@filters_of_connections
 @BEFORE
 @LIMIT
 @as_table

@@ -8,6 +8,7 @@ import click
 
 from app.clock import utc_now
 from app.config.durations import duration
+from app.domain.states import ConnectionStatus
 from app.errors import InvalidInput
 from app.timestamp_input import moment, moment_ahead
 
@@ -50,6 +51,46 @@ def connection_filters(command: Command) -> Command:
         click.option("--environment", help="Of this environment."),
         click.option("--integration", help="Of this integration."),
         click.option("--connection-id", help="Of this connection of Nango's."),
+    ):
+        command = option(command)
+    return command
+
+
+def filters_of_connections(command: Command) -> Command:
+    """Filters of the list of connections, and of acts on many: state, owner, times, tags and what they are of."""
+    command = connection_filters(command)
+    for option in reversed(
+        (
+            click.option("--status", type=choice(ConnectionStatus), help="In this status."),
+            click.option("--unlinked", is_flag=True, help="Only those without an owner."),
+            click.option("--drift", is_flag=True, help="Only those whose tags no longer carry their link."),
+            click.option(
+                "--duplicates",
+                is_flag=True,
+                help="Only those whose owner has several live connections to the integration.",
+            ),
+            click.option("--user", help="Of the user with this id of the application's."),
+            click.option("--organization", help="Of the organization with this id of the application's."),
+            click.option(
+                "--kept-alive", is_flag=True, help="Only those whose grant is kept alive and whose token is not fresh."
+            ),
+            click.option(
+                "--failing", is_flag=True, help="Only those with an error of their renewal that nothing has ended."
+            ),
+            moment_option(
+                "--expires-before", "Whose token lapses before then: in 7d, or a time with its zone.", ahead=True
+            ),
+            moment_option("--expires-after", "Whose token lapses then or later.", ahead=True),
+            moment_option(
+                "--grant-before",
+                "Whose grant lapses before then: the end user has to reconnect by then.",
+                ahead=True,
+            ),
+            moment_option("--grant-after", "Whose grant lapses then or later.", ahead=True),
+            click.option(
+                "--tag", "tagged", multiple=True, metavar="K=V", help="With this tag; may be repeated, all must match."
+            ),
+        )
     ):
         command = option(command)
     return command

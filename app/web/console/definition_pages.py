@@ -177,12 +177,33 @@ def pretty(of: Mapping[str, Any]) -> str:
     return json.dumps(of, indent=2, ensure_ascii=False)
 
 
+_ACT: Final = "POST /console/destinations/{team}/{destination}/"
+
+
 async def show_destination(context: ConsoleContext, visit: Visit) -> Response:
     """One destination: its definition, its health, its signing secrets by id."""
     parts = visit.request.path_params
     found = await ask(context, visit, destinations.get_destination, **parts)
-    path, operation = path_of(DESTINATIONS, found), "POST /console/destinations/{team}/{destination}/"
     qualified = f"{found.team}/{found.name}"
+    sections = [_definition(found), _health(found.health)]
+    if found.kind == "http":
+        secrets = (await ask(context, visit, destinations.list_destination_secrets, **parts)).data
+        sections.append(_secrets(found, secrets))
+    return await row_page(
+        context,
+        visit,
+        title=qualified,
+        back=("Destinations", DESTINATIONS),
+        mark=_condition(found),
+        note=FILE_NOTE if found.source == "file" else None,
+        buttons=_buttons(found, qualified),
+        sections=sections,
+        subject=qualified,
+    )
+
+
+def _buttons(found: Any, qualified: str) -> list[Button]:
+    path = path_of(DESTINATIONS, found)
     buttons = [Button("Its jobs", link("/console/jobs", destination=qualified), "GET /console/jobs")]
     buttons += [
         Button(label, link(f"{FIGURES}/{figure}", destination=qualified), "GET /console/figures/{figure}")
@@ -194,57 +215,51 @@ async def show_destination(context: ConsoleContext, visit: Visit) -> Response:
     ]
     if found.retired_at is None:
         name = "enable" if found.disabled_at else "disable"
-        buttons.append(Button(name.capitalize(), f"{path}/{name}", operation + name))
+        buttons.append(Button(name.capitalize(), f"{path}/{name}", _ACT + name))
         if found.source != "file":
-            buttons.append(Button("Change the rate", f"{path}/rate", f"{operation}rate"))
-            buttons.append(Button("Remove", f"{path}/remove", f"{operation}remove", "danger"))
-    health = found.health
-    sections = [
-        Section(
-            "Destination",
-            {
-                "Team": found.team,
-                "Kind": found.kind,
-                "Queue": found.queue,
-                "URL": found.url,
-                "On the team's own broker": found.own_broker,
-                "Jobs a second at most": found.rate_per_second,
-                "Time-out in seconds": found.timeout_seconds,
-                "Disabled": found.disabled_at,
-                "Why disabled": found.disabled_reason,
-                "Defined in": found.source,
-            },
-        ),
-        Section(
-            "Health",
-            {
-                "Failing since": health.failing_since,
-                "Next probe": health.probe_at,
-                "Last success": health.last_succeeded_at,
-                "Last failure": health.last_failed_at,
-                "Last error": health.last_error,
-            }
-            if health
-            else {"Health": "no job was handed over yet"},
-        ),
-    ]
-    if found.kind == "http":
-        secrets = (await ask(context, visit, destinations.list_destination_secrets, **parts)).data
-        rotate = Button("Rotate the secret", f"{path}/rotate", f"{operation}rotate")
-        columns = (Column("Secret", "id", "code"), Column("Made", "created_at"), Column("Ends", "expires_at"))
-        managed = found.source != "file" and found.retired_at is None
-        sections.append(Section("Signing secrets", columns=columns, rows=secrets, buttons=(rotate,) if managed else ()))
-    return await row_page(
-        context,
-        visit,
-        title=qualified,
-        back=("Destinations", DESTINATIONS),
-        mark=_condition(found),
-        note=FILE_NOTE if found.source == "file" else None,
-        buttons=buttons,
-        sections=sections,
-        subject=qualified,
+            buttons.append(Button("Change the rate", f"{path}/rate", f"{_ACT}rate"))
+            buttons.append(Button("Remove", f"{path}/remove", f"{_ACT}remove", "danger"))
+    return buttons
+
+
+def _definition(found: Any) -> Section:
+    return Section(
+        "Destination",
+        {
+            "Team": found.team,
+            "Kind": found.kind,
+            "Queue": found.queue,
+            "URL": found.url,
+            "On the team's own broker": found.own_broker,
+            "Jobs a second at most": found.rate_per_second,
+            "Time-out in seconds": found.timeout_seconds,
+            "Disabled": found.disabled_at,
+            "Why disabled": found.disabled_reason,
+            "Defined in": found.source,
+        },
     )
+
+
+def _health(health: Any) -> Section:
+    if not health:
+        return Section("Health", {"Health": "no job was handed over yet"})
+    return Section(
+        "Health",
+        {
+            "Failing since": health.failing_since,
+            "Next probe": health.probe_at,
+            "Last success": health.last_succeeded_at,
+            "Last failure": health.last_failed_at,
+            "Last error": health.last_error,
+        },
+    )
+
+
+def _secrets(found: Any, secrets: Sequence[Any]) -> Section:
+    rotate = Button("Rotate the secret", f"{path_of(DESTINATIONS, found)}/rotate", f"{_ACT}rotate")
+    columns = (Column("Secret", "id", "code"), Column("Made", "created_at"), Column("Ends", "expires_at"))
+    managed = found.source != "file" and found.retired_at is None
+    return Section("Signing secrets", columns=columns, rows=secrets, buttons=(rotate,) if managed else ())
 
 
 def _condition(found: Any) -> str:

@@ -1,6 +1,6 @@
 """The page of a team's portal for operators: its look, links and sessions, and the acts on them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -26,11 +26,6 @@ async def show_team_portal(context: ConsoleContext, visit: Visit) -> Response:
     links = (await ask(context, visit, team_portals.list_team_links, team=team, query=few)).data
     sessions = (await ask(context, visit, team_portals.list_team_sessions, team=team, query=few)).data
     path = f"{TEAMS}/{team}"
-    shown = [
-        {"browser": browser_name(each.browser), "address": each.address, "seen_at": each.seen_at}
-        | {"link": each.link, "expires_at": each.expires_at, "end": "End", "id": each.id}
-        for each in sessions
-    ]
     return await row_page(
         context,
         visit,
@@ -42,35 +37,49 @@ async def show_team_portal(context: ConsoleContext, visit: Visit) -> Response:
         ),
         sections=[
             Section("Look", {"Name": look.title, "Colour": look.color, "May be embedded by": look.origins}),
-            Section(
-                "Links",
-                columns=(
-                    Column("Link", "id", "code", href=lambda row: f"{path}/links/{row.id}/revoke"),
-                    Column("For", "note"),
-                    Column("Made by", "made_by"),
-                    Column("Uses left", "uses_left"),
-                    Column("Sessions", "sessions"),
-                    Column("Embedded by", "embed"),
-                    Column("Works until", "expires_at"),
-                ),
-                rows=links,
-                empty="No link works, and none has opened a session that lives.",
-            ),
-            Section(
-                "Open in",
-                columns=(
-                    Column("Browser", "browser"),
-                    Column("Address", "address"),
-                    Column("Last used", "seen_at"),
-                    Column("Link", "link", "code"),
-                    Column("Ends", "expires_at"),
-                    Column("Act", "end", href=lambda row: f"{path}/sessions/{row['id']}/end"),
-                ),
-                rows=shown,
-                empty="No browser.",
-            ),
+            _links(links, path),
+            _sessions(sessions, path),
         ],
         subject=team,
+    )
+
+
+def _links(links: Sequence[Any], path: str) -> Section:
+    """path: of the team's page."""
+    return Section(
+        "Links",
+        columns=(
+            Column("Link", "id", "code", href=lambda row: f"{path}/links/{row.id}/revoke"),
+            Column("For", "note"),
+            Column("Made by", "made_by"),
+            Column("Uses left", "uses_left"),
+            Column("Sessions", "sessions"),
+            Column("Embedded by", "embed"),
+            Column("Works until", "expires_at"),
+        ),
+        rows=links,
+        empty="No link works, and none has opened a session that lives.",
+    )
+
+
+def _sessions(sessions: Sequence[Any], path: str) -> Section:
+    """path: of the team's page."""
+    return Section(
+        "Open in",
+        columns=(
+            Column("Browser", "browser"),
+            Column("Address", "address"),
+            Column("Last used", "seen_at"),
+            Column("Link", "link", "code"),
+            Column("Ends", "expires_at"),
+            Column("Act", "end", href=lambda row: f"{path}/sessions/{row['id']}/end"),
+        ),
+        rows=[
+            {"browser": browser_name(each.browser), "address": each.address, "seen_at": each.seen_at}
+            | {"link": each.link, "expires_at": each.expires_at, "end": "End", "id": each.id}
+            for each in sessions
+        ],
+        empty="No browser.",
     )
 
 
