@@ -20,6 +20,7 @@ from app.web.api.shapes import EventRecord, JobRecord
 from app.web.api.status import AcknowledgementWanted, acknowledge
 from app.web.console import notices
 from app.web.console.calling import ask
+from app.web.console.connections import person_of
 from app.web.console.jobs import FOR_TIME
 from app.web.console.lists import Filter, List
 from app.web.console.rendering import link, see_other
@@ -71,7 +72,10 @@ async def show_events(context: ConsoleContext, visit: Visit) -> Response:
     typed = found.query.get(PARAMETER, "")[:MAX_LENGTH]
     suggested = await ask(context, visit, suggest_searches, query={PARAMETER: f"{typed} ".lstrip()[:MAX_LENGTH]})
     views = await views_of(context, visit, "events", found)
-    return visit.page("events.html", status=found.status, list=found, suggestions=suggested.data, views=views)
+    keys = context.api.policy.tag_keys
+    people = [person_of(row.tags or {}, keys) for row in found.rows]
+    shown = {"list": found, "people": people, "of_people": {keys.user_name, keys.user_email}}
+    return visit.page("events.html", status=found.status, suggestions=suggested.data, views=views, **shown)
 
 
 async def show_event(context: ConsoleContext, visit: Visit) -> Response:

@@ -35,7 +35,7 @@ def confirm(console, preview, **more):
 def test_connections_that_are_ticked_are_deleted_with_their_count_in_words(console, nango, con, connection_id):
     listed = console.get("/console/connections")
     assert f'value="{con}" form="selection"' in listed.html
-    assert {"Delete selected…", "Refresh selected…", "Unlink selected…"} <= set(listed.buttons)
+    assert {"Delete…", "Refresh…", "Unlink…"} <= set(listed.buttons)
     preview = console.get(f"{ACT}?selection=yes&id={con}&act=delete")
     assert "1 connection will be deleted at Nango and closed here: this cannot be undone." in preview.text
     assert "Delete 1 connection" in preview.buttons
@@ -53,7 +53,7 @@ def test_connections_that_are_ticked_are_deleted_with_their_count_in_words(conso
 
 def test_all_that_match_are_tagged_after_the_tag_was_named(console, nango, con, connection_id):
     listed = console.get("/console/connections", connection_id=connection_id)
-    asked = console.get(listed.links["Set a tag of all that match…"])
+    asked = console.get(listed.links["Set a tag…"])
     assert "Fill in what is to be done" in asked.text
     assert "expected" not in asked.fields
     preview = console.get(ACT, act="add_tag", connection_id=connection_id, tag_key="plan", tag_value="pro")
