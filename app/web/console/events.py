@@ -74,8 +74,15 @@ async def show_events(context: ConsoleContext, visit: Visit) -> Response:
     views = await views_of(context, visit, "events", found)
     keys = context.api.policy.tag_keys
     people = [person_of(row.tags or {}, keys) for row in found.rows]
-    shown = {"list": found, "people": people, "of_people": {keys.user_name, keys.user_email}}
-    return visit.page("events.html", status=found.status, suggestions=suggested.data, views=views, **shown)
+    return visit.page(
+        "events.html",
+        status=found.status,
+        list=found,
+        suggestions=suggested.data,
+        views=views,
+        people=people,
+        of_people={keys.user_name, keys.user_email},
+    )
 
 
 async def show_event(context: ConsoleContext, visit: Visit) -> Response:
