@@ -1,5 +1,6 @@
 """Grants that died, with their ages, and the ages that living grants have outlived."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -69,13 +70,17 @@ class Living(NamedTuple):
     ages: dict[str, list[GrantAges]]
 
 
-def living(session: Session, environment: str) -> Living:
-    """The ages that the grants of living connections have outlived, of an even part of them in a large environment.
+def living(session: Session, environment: str, integrations: Sequence[str]) -> Living:
+    """The ages that the grants of these integrations' living connections have outlived, of an even part of many.
 
     Since the authorization, or since Waylink knows them: by their last renewal. Since a renewal: the time from the last
     one to their next plan, where they have lived for longer, so that those before it were as long.
     """
-    alive = (Connection.environment == environment, Connection.status == ConnectionStatus.ACTIVE)
+    alive = (
+        Connection.environment == environment,
+        Connection.integration.in_(integrations),
+        Connection.status == ConnectionStatus.ACTIVE,
+    )
     columns: Any = select(
         Connection.integration,
         Connection.renewed_at,

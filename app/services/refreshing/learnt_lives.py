@@ -15,11 +15,12 @@ def learnt_lives(database: Database, *, environment: str | None = None) -> list[
     with database.read() as session:
         dead = grant_deaths.deaths(session)
     found = []
-    for name in sorted({place[0] for place in dead} if environment is None else {environment}):
+    for name in sorted({place[0] for place in dead if environment in {None, place[0]}}):
+        integrations = sorted(integration for of, integration in dead if of == name)
         with database.read() as session:
-            living = grant_deaths.living(session, name)
-        for place in sorted(place for place in dead if place[0] == name):
-            ages = living.ages.get(place[1], [])
+            living = grant_deaths.living(session, name, integrations)
+        for integration in integrations:
+            place, ages = (name, integration), living.ages.get(integration, [])
             found.append(learn(*place, dead[place], ages, weight=living.weight))
     return found
 

@@ -98,8 +98,9 @@ def test_living_grants_have_outlived_what_lies_behind_them(world, clock):
     world.add(plan_of(world, old, now + 2 * DAY))
     for name, members in (("failing", {"last_error_type": "x"}), ("unread", {"renewed_at": None})):
         world.add(connection(world, "crm", name, authorized_at=now - 90 * DAY, **{**seen, **members}))
+    world.add(connection(world, "mail", "of another integration", authorized_at=now - 90 * DAY, **seen))
     with world.database.read() as session:
-        found = grant_deaths.living(session, "default")
+        found = grant_deaths.living(session, "default", ["crm"])
     assert (found.weight, found.ages) == (1, {"crm": [GrantAges(90 * DAY, 2 * DAY)]})
 
 
