@@ -14,6 +14,7 @@ from app.cli.main import waylink
 
 LIBRARIES = {
     "amqp",
+    "amqp",
     "celery.app",
     "httpx",
     "kombu.connection",
