@@ -14,7 +14,6 @@ from app.cli.main import waylink
 
 LIBRARIES = {
     "amqp",
-    "amqp",
     "celery.app",
     "httpx",
     "kombu.connection",
