@@ -122,9 +122,9 @@ def test_a_webhook_is_one_trace_from_its_senders_span_to_the_teams_headers(
             logged = lines(up)
         spans = collector.of(TRACE)
         by_name = {span.name: span for span in spans}
-        # The look that the duplicate asked for may have been made before the stop or not, and a slow one is repeated.
+        # The look that the duplicate asked for may come before the stop or not; once a busy machine made a third.
         looks = Counter(span.name for span in spans)["apply"]
-        assert looks
+        assert looks in {1, 2, 3}
         assert Counter(span.name for span in spans) == {
             "receive": 1, "store": 1, "confirm": looks, "apply": looks, "route": 1, "deliver": 2,
         }  # fmt: skip
