@@ -51,7 +51,8 @@ def deaths(world):
 
 def test_a_grant_died_at_its_first_refusal_after_the_last_renewal(world):
     died(world, "hourly", authorized=7 * DAY, last=48 * MINUTE)
-    died(world, "forced", authorized=60 * DAY, last=30 * DAY, outcome="no_expiry")
+    of = died(world, "forced", authorized=60 * DAY, last=30 * DAY, outcome="no_expiry")
+    past(world, of, "failed", 40 * DAY)  # and was renewed after it
     assert sorted(deaths(world)["default", "crm"], key=lambda age: age.since_renewal) == [
         GrantAges(7 * DAY, 48 * MINUTE),
         GrantAges(60 * DAY, 30 * DAY),
