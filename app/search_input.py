@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from app.domain import search
-from app.domain.search import EventSearch, Field
+from app.domain.search import Field, Search
 from app.errors import InvalidInput
 from app.ids import EVENT, parse
 from app.timestamp_input import moment
@@ -15,7 +15,7 @@ from app.timestamp_input import moment
 class ReadSearch:
     """A search. since, until, event_id: what its terms of these names say."""
 
-    query: EventSearch
+    query: Search
     since: datetime | None = None
     until: datetime | None = None
     event_id: UUID | None = None

@@ -95,6 +95,13 @@ SEARCHES: Final = (
     "organization:o77 type:token.expiring",
     "provider:rare tag.plan:pro", "integration:rare nothing-says-this", "tag.plan:pro nothing-says-this",
 )  # fmt: skip
+CONNECTION_SEARCHES: Final = (
+    "environment:rare", "integration:integration7", "integration:rare", "provider:provider1", "provider:rare",
+    "provider:none", "connection:none", "user:u77777", "user:u77777@people.example", "user:none", "organization:o77",
+    "organization:none", "tag.plan:pro", "tag.plan:none", "tag.end_user_id:u5", "name:o77", "name:none",
+    "containing:people", "nothing-says-this", "u77777@people.example", "u77777", "o77", "o77 tag.plan:pro",
+    "tag.plan:pro nothing-says-this", "provider:rare tag.plan:pro",
+)  # fmt: skip
 # Tables of rows that have a page, or whose lists have pages in the order of their ids, and the prefix of these.
 TABLES: Final[Mapping[str, tuple[str, str]]] = {
     "audit": ("audit", ids.AUDIT),
@@ -207,6 +214,8 @@ def _texts(path: str, name: str, rows: Rows) -> Sequence[str]:
     """Values of a filter that takes any text."""
     if name == "q" and path.endswith("/suggestions"):
         return ("", "type:", "tag.")
+    if name == "q" and "/connections" in path:
+        return (*CONNECTION_SEARCHES, rows.connection_id(MIDDLE), rows.id_of("connections", LAST))
     if name == "q":
         connection, old = rows.connection_id(MIDDLE), rows.id_of("events", LAST)
         return (*SEARCHES, f"connection:{connection}", connection, f"id:{old}", old)

@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, Final
 
 import click
@@ -15,7 +16,7 @@ from app.cli.options import AS_JSON, choice, filters_of_connections, read_pairs
 from app.cli.output import print_one
 from app.clock import utc_now
 from app.config.loading import load_environments
-from app.db.read import chosen_connections
+from app.db.read import chosen_connections, connection_search
 from app.db.read.chosen_connections import ConnectionFilters
 from app.domain import tags as tag_rules
 from app.domain.bulk_runs import OF_CONNECTIONS, BulkAct, BulkState
@@ -64,6 +65,8 @@ def act_on_connections(
     settings = load_environments([])  # those of the connections decide
     with closing(open_current(settings)) as database, open_hints(settings) as hints, open_clients(settings) as clients:
         with database.read() as session:
+            if filters.q is not None:
+                filters = replace(filters, q=str(connection_search.read(session, filters.q)) or None)
             groups = chosen_connections.count(session, filters)
             samples = chosen_connections.samples(session, filters, limit=SAMPLES)
         require_usable(settings, {group.environment for group in groups})

@@ -1,6 +1,7 @@
 """`waylink connections`: list and show what is known, and act on connections at Nango."""
 
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, Final
 
 import click
@@ -9,7 +10,7 @@ from app.cli.lazy import Listing
 from app.cli.opening import open_database
 from app.cli.options import BEFORE, LIMIT, as_table, filters_of_connections, read_pairs
 from app.cli.output import print_page
-from app.db.read import connection_listing
+from app.db.read import connection_listing, connection_search
 from app.db.read.listing import ListFilters
 from app.domain import tags as tag_rules
 from app.domain.states import ConnectionStatus
@@ -95,6 +96,7 @@ def connections(
     status: str | None,
     needs_reconnect: bool,
     tagged: tuple[str, ...],
+    q: str | None,
     **filters: Any,
 ) -> None:
     """List connections, newest first; `waylink connections show ID` tells all about one."""
@@ -110,6 +112,8 @@ def connections(
         **filters,
     )
     with closing(open_database()) as database, database.read() as session:
+        if q is not None:
+            wanted = replace(wanted, query=connection_search.read(session, q))
         rows = connection_listing.connections(session, wanted)
     print_page(rows, _columns(wanted), limit=limit, as_json=as_json)
 

@@ -57,10 +57,16 @@ def connection_filters(command: Command) -> Command:
 
 
 def filters_of_connections(command: Command) -> Command:
-    """Filters of the list of connections, and of acts on many: state, owner, times, tags and what they are of."""
+    """Filters of the list of connections, and of acts on many: a search, states, owners, times and tags."""
     command = connection_filters(command)
     for option in reversed(
         (
+            click.option(
+                "--query",
+                "q",
+                metavar="SEARCH",
+                help="That meet this search, such as 'ada@example.com' or 'user:u_1 tag.plan:pro'.",
+            ),
             click.option("--status", type=choice(ConnectionStatus), help="In this status."),
             click.option("--unlinked", is_flag=True, help="Only those without an owner."),
             click.option("--drift", is_flag=True, help="Only those whose tags no longer carry their link."),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from app.domain.search import MAX_LENGTH, NAMES, EventSearch, Field, Term, parse
+from app.domain.search import EVENT_FIELDS, MAX_LENGTH, Field, Search, Term, parse
 from app.errors import InvalidFields
 
 MOST: Final = 20  # suggestions
@@ -38,7 +38,7 @@ def completions(text: str, seen: Mapping[Term, int], *, most: int = MOST) -> lis
         return []
     beginning, found = last.lower(), list[Suggestion]()
     if beginning and ":" not in beginning:
-        names = (*(f"{name}:" for name in NAMES), "tag.")
+        names = (*(f"{name}:" for name in EVENT_FIELDS), "tag.")
         found += [Suggestion(name, head + name) for name in names if name.startswith(beginning)]
     frequent = sorted(seen.items(), key=lambda item: (-item[1], str(item[0])))
     for term, count in frequent:
@@ -48,9 +48,9 @@ def completions(text: str, seen: Mapping[Term, int], *, most: int = MOST) -> lis
     return found[:most]
 
 
-def with_term(search: EventSearch, term: Term) -> str:
+def with_term(search: Search, term: Term) -> str:
     """A search with one more term, as text."""
-    return str(EventSearch((*search.terms, term)))
+    return str(Search((*search.terms, term)))
 
 
 def counted_terms(terms: Iterable[Term | None]) -> dict[Term, int]:

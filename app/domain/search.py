@@ -1,4 +1,4 @@
-"""The search language for events: `type:connection.created tag.plan:pro "Ada Lovelace"`.
+"""The search language for events and connections: `type:connection.created tag.plan:pro "Ada Lovelace"`.
 
 Terms stand between spaces, and all of them must hold. `field:value` asks for one property, `tag.NAME:value` for one
 tag, and a term without a field for text. Double quotes hold a value with spaces together; inside them `\\"` is a quote
@@ -32,7 +32,10 @@ _EXAMPLE: Final = f"{_TAG}NAME"
 
 
 class Field(StrEnum):
-    """The subject of a term. TAG and TEXT are no names of the language."""
+    """The subject of a term. TAG and TEXT are no names of the language.
+
+    NAME: a whole id, e-mail address or name of an end user, owner or connection. CONTAINING: a part of what is stored.
+    """
 
     TYPE = "type"
     STATE = "state"
@@ -46,11 +49,21 @@ class Field(StrEnum):
     ID = "id"
     SINCE = "since"
     UNTIL = "until"
+    NAME = "name"
+    CONTAINING = "containing"
     TAG = "tag"
     TEXT = "text"
 
 
-NAMES: Final = tuple(field.value for field in Field if field not in {Field.TAG, Field.TEXT})
+EVENT_FIELDS: Final = (
+    *(Field.TYPE, Field.STATE, Field.ORIGIN, Field.ENVIRONMENT, Field.INTEGRATION, Field.PROVIDER),
+    *(Field.CONNECTION, Field.USER, Field.ORGANIZATION, Field.ID, Field.SINCE, Field.UNTIL),
+)
+CONNECTION_FIELDS: Final = (
+    *(Field.ENVIRONMENT, Field.INTEGRATION, Field.PROVIDER, Field.CONNECTION, Field.USER, Field.ORGANIZATION),
+    *(Field.NAME, Field.CONTAINING),
+)
+_REPEATED: Final = frozenset({Field.TEXT, Field.NAME, Field.CONTAINING})  # may be asked for more than once
 _CHOICES: Final = {Field.STATE: tuple(EventState), Field.ORIGIN: tuple(Origin)}
 
 
@@ -71,7 +84,7 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
-class EventSearch:
+class Search:
     """A search, all of whose terms hold. `str` is the search as text, which parses to the same."""
 
     terms: Sequence[Term] = ()
@@ -88,26 +101,26 @@ class EventSearch:
         return [term for term in self.terms if term.field in fields]
 
 
-def parse(text: str) -> EventSearch:
-    """Read a search. Raises InvalidFields, with the position and what to do."""
+def parse(text: str, fields: Collection[Field] = EVENT_FIELDS) -> Search:
+    """Read a search by these fields, tags and text. Raises InvalidFields, with the position and what to do."""
     if len(text) > MAX_LENGTH:
         raise wrong("too_long", 1, f"the search has {len(text)} characters, of {MAX_LENGTH} at most")
     if "\0" in text:
-        raise wrong("unstorable", text.index("\0") + 1, "there is a NUL, which no event has: take it out")
+        raise wrong("unstorable", text.index("\0") + 1, "there is a NUL, which nothing stored has: take it out")
     terms: list[Term] = []
     place = _skipped(text, 0)
     while place < len(text):
-        term, end = _term(text, place)
+        term, end = _term(text, place, fields)
         if end < len(text) and not text[end].isspace():
             raise wrong("no_space", end + 1, "a quoted value ends before this: put a space between the two")
-        if term.field is not Field.TEXT and any((term.field, term.name) == (t.field, t.name) for t in terms):
+        if term.field not in _REPEATED and any((term.field, term.name) == (t.field, t.name) for t in terms):
             told = f"`{_named(term)}` is asked for twice, and all terms must hold: leave one out"
             raise wrong("repeated", place + 1, told)
         terms.append(term)
         if len(terms) > MAX_TERMS:
             raise wrong("too_many", place + 1, f"there are more than {MAX_TERMS} terms: leave this one out")
         place = _skipped(text, end)
-    return EventSearch(tuple(terms))
+    return Search(tuple(terms))
 
 
 def types_of(value: str) -> tuple[EventType, ...]:
@@ -131,13 +144,13 @@ def _skipped(text: str, place: int) -> int:
     return spaces.end() if spaces else place
 
 
-def _term(text: str, place: int) -> tuple[Term, int]:
+def _term(text: str, place: int, fields: Collection[Field]) -> tuple[Term, int]:
     """The term that begins there, and the place behind it."""
     name = _BEFORE_COLON.match(text, place)
     if name is None:
         value, end = _value(text, place)
         return Term(Field.TEXT, value, at=place + 1), end
-    field, tag = _field(name[0], place)
+    field, tag = _field(name[0], place, fields)
     begin = name.end() + 1
     if begin == len(text) or text[begin].isspace():
         raise wrong("empty", begin, f"`{name[0]}:` has no value: write one behind the colon, without a space")
@@ -166,7 +179,7 @@ def _value(text: str, place: int) -> tuple[str, int]:
     return word[0], word.end()
 
 
-def _field(name: str, place: int) -> tuple[Field, str]:
+def _field(name: str, place: int, fields: Collection[Field]) -> tuple[Field, str]:
     """The field of a name, and that of the tag."""
     lower = name.lower()
     if lower.startswith(_TAG) or lower == Field.TAG:
@@ -175,13 +188,13 @@ def _field(name: str, place: int) -> tuple[Field, str]:
             told = "a tag is searched for by `tag.NAME:value`, such as `tag.plan:pro`; a name begins with a letter"
             raise wrong("tag_name", place + 1, told)
         return Field.TAG, tag
-    if lower in NAMES:
+    if lower in fields:
         return Field(lower), ""
-    near = _nearest(lower.partition(".")[0], (*NAMES, Field.TAG))
+    near = _nearest(lower.partition(".")[0], (*fields, Field.TAG))
     meant = (
         f"did you mean `{_EXAMPLE if near == Field.TAG else near}`?"
         if near
-        else f"there are {_listed(NAMES)}, {_EXAMPLE}."
+        else f"there are {_listed(fields)}, {_EXAMPLE}."
     )
     told = f"there is no such field; {meant} For text with a colon, put quotes around it"
     raise wrong("unknown_field", place + 1, told)

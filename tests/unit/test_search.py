@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from app.clock import utc_now
 from app.domain.event import EventType
-from app.domain.search import MAX_LENGTH, MAX_TERMS, NAMES, EventSearch, Field, Term, parse, types_of
+from app.domain.search import EVENT_FIELDS, MAX_LENGTH, MAX_TERMS, Field, Search, Term, parse, types_of
 from app.errors import InvalidFields
 from app.search_input import read_search
 
@@ -79,7 +79,7 @@ def test_a_fault_is_told_with_its_place_and_what_to_do(text, said):
 
 
 values = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
-fields = st.sampled_from([Field(name) for name in NAMES if name not in {"type", "state", "origin"}])
+fields = st.sampled_from([Field(name) for name in EVENT_FIELDS if name not in {"type", "state", "origin"}])
 some_terms = st.one_of(
     st.builds(Term, st.just(Field.TEXT), values),
     st.builds(Term, st.just(Field.TAG), values, st.from_regex(r"[a-z][a-z0-9_\-./]{0,9}", fullmatch=True)),
@@ -96,7 +96,7 @@ def test_a_search_is_read_as_it_is_shown(given_terms):
         if term.field is Field.TEXT or (term.field, term.name) not in seen:
             seen.add((term.field, term.name))
             once.append(term)
-    shown = str(EventSearch(tuple(once)))
+    shown = str(Search(tuple(once)))
     assert terms(shown) == [(term.field, term.name, term.value) for term in once]
     assert str(parse(shown)) == shown
 

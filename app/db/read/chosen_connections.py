@@ -11,15 +11,15 @@ from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db.models import Connection, Link, Organization, User
-from app.db.read import connection_listing
+from app.db.read import connection_listing, connection_search
 from app.db.read.listing import ListFilters
 from app.domain import canary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionFilters:
-    """Conditions on connections, all of which have to hold, as in `ListFilters`. ids: only these. as_of: without
-    connections that were stored later.
+    """Conditions on connections, all of which have to hold, as in `ListFilters`. q: a resolved search. ids: only
+    these. as_of: without connections that were stored later.
     """
 
     environment: str | None = None
@@ -38,6 +38,7 @@ class ConnectionFilters:
     expires_after: datetime | None = None
     grant_before: datetime | None = None
     grant_after: datetime | None = None
+    q: str | None = None
     ids: tuple[UUID, ...] | None = None
     as_of: datetime | None = None
 
@@ -60,7 +61,7 @@ class ConnectionSample:
 
 
 _connections: Final = bulk.table(Connection)
-_OWN: Final = frozenset({"ids", "as_of"})
+_OWN: Final = frozenset({"q", "ids", "as_of"})
 
 
 def count(session: Session, filters: ConnectionFilters) -> list[ConnectionGroup]:
@@ -94,7 +95,8 @@ def _matching(session: Session, statement: Any, filters: ConnectionFilters) -> A
             .outerjoin(Organization, Organization.id == Link.organization_id)
         )
     shared = {each.name: getattr(filters, each.name) for each in fields(filters) if each.name not in _OWN}
-    statement = connection_listing.matching(session, statement, ListFilters(**shared))
+    query = connection_search.read(session, filters.q) if filters.q is not None else None
+    statement = connection_listing.matching(session, statement, ListFilters(query=query, **shared))
     statement = statement.where(Connection.environment != canary.ENVIRONMENT)
     if filters.ids is not None:
         statement = statement.where(bulk.among(bulk.dialect(session), _connections.c.id))

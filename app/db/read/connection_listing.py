@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db.models import Connection, Link, Organization, Refresh, User
-from app.db.read import searching, sibling_connections
+from app.db.read import connection_search, searching, sibling_connections
 from app.db.read.listing import ListFilters, equal, page
 from app.db.read.searching import Page, Place
 from app.db.read.shown_rows import shown_time
@@ -30,7 +30,7 @@ def connections(session: Session, filters: ListFilters) -> Page:
         page(matching(session, _connection_rows(), filters), Connection.id, filters),
         Connection.id,
         CONNECTION,
-        place=Place(before=filters.before, limit=filters.limit, search=_search(filters)),
+        place=Place(before=filters.before, limit=filters.limit, search=_search(session, filters)),
         read=lambda bounded: [_connection(*row) for row in session.execute(bounded)],
     )
 
@@ -62,6 +62,8 @@ def matching(session: Session, statement: Select[Any], filters: ListFilters) -> 
         statement = statement.where(sibling_connections.is_one_of_several())
     if filters.tags:
         statement = statement.where(*tagged(bulk.dialect(session), Connection.tags, filters.tags))
+    if filters.query is not None:
+        statement = statement.where(*connection_search.conditions(session, filters.query))
     return statement
 
 
@@ -130,18 +132,20 @@ def find_connection(
     return cast("UUID", found[0])
 
 
-def _search(filters: ListFilters) -> int | None:
+def _search(session: Session, filters: ListFilters) -> int | None:
     """The number of rows that a page looks at; None: as many as it takes."""
-    if filters.search is None or _is_indexed(filters):
+    if filters.search is None or _is_indexed(session, filters):
         return None
     return min(filters.search, searching.AT_MOST_COMPARED) if filters.duplicates else filters.search
 
 
-def _is_indexed(filters: ListFilters) -> bool:
+def _is_indexed(session: Session, filters: ListFilters) -> bool:
     """Whether an index has what is asked for."""
     named = (filters.connection_id, filters.user, filters.organization, filters.tags)
     is_rare = filters.status == ConnectionStatus.NEEDS_RECONNECT or filters.failing or filters.unlinked
-    return any(named) or is_rare or bool(_bounds(filters))
+    if any(named) or is_rare or _bounds(filters):
+        return True
+    return filters.query is not None and connection_search.is_indexed(session, filters.query)
 
 
 def _bounds(filters: ListFilters) -> list[ColumnElement[bool]]:

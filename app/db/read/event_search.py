@@ -19,7 +19,7 @@ from app.db.models import Event
 from app.db.read import searching
 from app.db.read.searched_connections import Conditions, Rows, Wanted, as_told
 from app.db.read.searching import Page, Place
-from app.domain.search import EventSearch, Field, types_of
+from app.domain.search import Field, Search, types_of
 from app.ids import EVENT, show
 
 AT_MOST: Final = 20_000  # rows that a page looks at
@@ -37,12 +37,12 @@ _FURTHER: Final = (
 Read = Callable[[Select[Any]], Iterable[dict[str, Any]]]
 
 
-def looks_further(search: EventSearch) -> bool:
+def looks_further(search: Search) -> bool:
     """Whether a search asks for more than `conditions` and the times and the id of `ListFilters` have."""
     return bool(search.of(*_FURTHER))
 
 
-def conditions(search: EventSearch, of: Any) -> Conditions:
+def conditions(search: Search, of: Any) -> Conditions:
     """Conditions on what an event's own columns have. of: `Event`, or a subquery with its columns."""
     found: Conditions = []
     for term in search.of(Field.STATE, Field.ORIGIN, Field.ENVIRONMENT):
@@ -55,7 +55,7 @@ def conditions(search: EventSearch, of: Any) -> Conditions:
 def page_of(
     session: Session,
     statement: Select[Any],
-    search: EventSearch,
+    search: Search,
     *,
     own: Rows,
     place: Place,

@@ -19,7 +19,7 @@ from app.db.read.searching import Page, Place
 from app.db.read.shown_rows import shown_attempt, shown_event, shown_job, shown_time
 from app.domain import canary
 from app.domain.event import EventType
-from app.domain.search import EventSearch, Field, Term, types_of
+from app.domain.search import Field, Search, Term, types_of
 from app.domain.states import EventState, JobState
 from app.domain.traceparent import trace_id
 from app.errors import NotFound
@@ -46,7 +46,8 @@ class ListFilters:
     parked: bool | None = None  # of unfinished jobs
     ended_since: datetime | None = None  # of jobs
     ended_until: datetime | None = None
-    query: EventSearch | None = None  # of events; its times and its id are in `since`, `until` and `event_id`
+    # Of events: its times and its id are in `since`, `until` and `event_id`. Of connections: resolved.
+    query: Search | None = None
     state: str | None = None
     type: str | None = None
     origin: str | None = None
@@ -203,12 +204,12 @@ def _parts(session: Session, filters: ListFilters) -> list[ColumnElement[bool]] 
     return None if rare is None else [Event.type == bindparam(None, kind, literal_execute=True) for kind in rare]
 
 
-def _query(filters: ListFilters) -> EventSearch:
+def _query(filters: ListFilters) -> Search:
     """The search, with the connection of the other filters where both are given."""
-    query = filters.query or EventSearch()
+    query = filters.query or Search()
     if filters.connection_id is None or not event_search.looks_further(query):
         return query
-    return EventSearch((*query.terms, Term(Field.CONNECTION, filters.connection_id)))
+    return Search((*query.terms, Term(Field.CONNECTION, filters.connection_id)))
 
 
 def _rare_types(filters: ListFilters) -> list[str] | None:

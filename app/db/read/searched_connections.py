@@ -1,4 +1,4 @@
-"""The connections that a search for events (`app.domain.search`) means, and conditions on events by them."""
+"""The connections that a search (`app.domain.search`) means, and conditions on events by them."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -6,13 +6,28 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import JSON, ColumnElement, Select, Text, cast, false, func, literal, or_, select, tuple_, type_coerce
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    CompoundSelect,
+    Select,
+    Text,
+    cast,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+    type_coerce,
+    union_all,
+)
 from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db.models import Connection, Event, Link, Organization, User
 from app.db.read.tag_conditions import tagged
-from app.domain.search import EventSearch, Field
+from app.domain.search import Field, Search
 from app.errors import InvalidInput
 from app.ids import EVENT, parse
 
@@ -53,25 +68,51 @@ def sources(session: Session) -> list[Source]:
     return found
 
 
-class Wanted:
-    """A search, with what it names looked up.
+def named(dialect: str, word: str) -> CompoundSelect[Any]:
+    """The connections with this id, or whose owner or end user has this id, e-mail address or name.
 
-    texts: conditions of words that are no names. named: for each word or id that is one, its connections.
+    Each part of the union has an index, but those by tags on SQLite.
+    """
+    user = select(User.id).where(is_user(word))
+    organization = select(Organization.id).where(Organization.external_id == word)
+    owned = select(Link.connection_ref).where(Link.closed_at.is_(None))
+    people = [has(dialect, Connection.tags, {name: word}) for name in PERSON_TAGS]
+    return union_all(
+        select(Connection.id).where(Connection.connection_id == word),
+        owned.where(Link.user_id.in_(user)),
+        owned.where(Link.organization_id.in_(organization)),
+        select(Connection.id).where(or_(*people)),
+    )
+
+
+def is_user(word: str) -> ColumnElement[bool]:
+    """The condition that a user has this id or e-mail address."""
+    return or_(User.external_id == word, func.lower(User.email) == word.lower())
+
+
+def is_name(session: Session, word: str) -> bool:
+    """Whether a connection is `named` so."""
+    return session.scalar(named(bulk.dialect(session), word).limit(1)) is not None
+
+
+class Wanted:
+    """A search for events, with what it names looked up.
+
+    Its words are ids of events, names of connections, or texts. Connections of names are looked up by `named`.
     """
 
-    def __init__(self, session: Session, search: EventSearch) -> None:
+    def __init__(self, session: Session, search: Search) -> None:
         self._session, self._search, self._dialect = session, search, bulk.dialect(session)
         self._texts: list[str] = []
         self._event_ids: list[UUID] = []
-        self._named: list[tuple[str, Field, set[UUID]]] = []
+        self._named: list[tuple[str, Field, Any]] = []  # a word or id that is a name, and its connections as a select
         self._tags = {term.name: term.value for term in search.of(Field.TAG)}
         self._users = self._of(Field.USER, self._users_of)
         self._organizations = self._of(Field.ORGANIZATION, self._organizations_of)
         self._sources = self._find_sources()
         for term in search.of(Field.CONNECTION):
-            self._named.append(
-                (term.value, term.field, self._ids(Connection.id, Connection.connection_id == term.value))
-            )
+            its = select(Connection.id).where(Connection.connection_id == term.value)
+            self._named.append((term.value, term.field, its))
         for term in search.of(Field.TEXT):
             self._look_up(term.value)
 
@@ -147,8 +188,8 @@ class Wanted:
         """A word as the id of an event, as the name of connections, or as text."""
         if (event_id := event_id_of(word)) is not None:
             self._event_ids.append(event_id)
-        elif (refs := self._connections_of(word)) or self._is_unknown(word):
-            self._named.append((word, Field.TEXT, refs))
+        elif is_name(self._session, word) or self._is_unknown(word):
+            self._named.append((word, Field.TEXT, named(self._dialect, word)))
         else:
             self._texts.append(word)
 
@@ -157,25 +198,13 @@ class Wanted:
         unknown = Event.connection_ref.is_(None) & Event.connection_id.is_not(None)
         return bool(self._ids(Event.id, unknown, Event.connection_id == word, most=1))
 
-    def _connections_of(self, word: str) -> set[UUID]:
-        """Connections with this id, or whose owner or end user has this id, e-mail address or name."""
-        found = self._ids(Connection.id, Connection.connection_id == word)
-        owners = (Link.user_id, self._users_of(word)), (Link.organization_id, self._organizations_of(word))
-        for column, ids in owners:
-            if ids:
-                found |= self._ids(Link.connection_ref, column.in_(ids), Link.closed_at.is_(None))
-        for name in PERSON_TAGS:
-            found |= self._ids(Connection.id, *tagged(self._dialect, Connection.tags, {name: word}))
-        return found
-
     def _users_of(self, word: str) -> set[UUID]:
-        found = self._ids(User.id, User.external_id == word)
-        return found | self._ids(User.id, func.lower(User.email) == word.lower(), most=MOST_OWNERS)
+        return self._ids(User.id, is_user(word))
 
     def _organizations_of(self, word: str) -> set[UUID]:
         return self._ids(Organization.id, Organization.external_id == word)
 
-    def _ids(self, column: Any, *where: ColumnElement[bool], most: int = MOST_CONNECTIONS + 1) -> set[UUID]:
+    def _ids(self, column: Any, *where: ColumnElement[bool], most: int = MOST_OWNERS) -> set[UUID]:
         return set(self._session.scalars(select(column).where(*where).limit(most)))
 
     def _names(self, word: str, field: Field) -> ColumnElement[bool]:
@@ -198,7 +227,7 @@ class Wanted:
         return found
 
 
-def as_told(dialect: str, search: EventSearch) -> Conditions:
+def as_told(dialect: str, search: Search) -> Conditions:
     """Conditions on events by what they say themselves, in place of all that `Wanted` looks up."""
     found: Conditions = [has(dialect, Event.tags, {term.name: term.value}) for term in search.of(Field.TAG)]
     document = type_coerce(Event.document, JSON)
@@ -230,11 +259,15 @@ def event_id_of(word: str) -> UUID | None:
 
 
 def contains(of: Any, word: str) -> ColumnElement[bool]:
-    """The condition that connection id, integration, problem or tags contain a text, in any case of letters."""
+    """The condition that what an event says contains a text."""
+    return containing(word, of.connection_id, of.integration, of.problem, tags=of.tags)
+
+
+def containing(word: str, *columns: Any, tags: Any) -> ColumnElement[bool]:
+    """The condition that one of these columns contains a text, in any case of letters."""
     stored = json.dumps(word, ensure_ascii=False)[1:-1]  # as JSON writes it
-    columns = (of.connection_id, of.integration, of.problem)
     found = [column.icontains(word, autoescape=True) for column in columns]
-    return or_(*found, cast(type_coerce(of.tags, Text), Text).icontains(stored, autoescape=True))
+    return or_(*found, cast(type_coerce(tags, Text), Text).icontains(stored, autoescape=True))
 
 
 def has(dialect: str, column: Any, tags: Mapping[str, str]) -> ColumnElement[bool]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct, field
 
-from app.db.read import chosen_connections
+from app.db.read import chosen_connections, connection_search
 from app.db.read.chosen_connections import ConnectionFilters
 from app.domain import tags as tag_rules
 from app.domain.access import Scope
@@ -31,6 +31,7 @@ Text = Annotated[str, Meta(max_length=255)]
 class ConnectionFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Conditions on connections, all of which have to hold, as in their list."""
 
+    q: Annotated[str, Meta(max_length=1000, description="That meet this search, as in their list.")] | None = None
     environment: Text | None = None
     integration: Text | None = None
     connection_id: Text | None = None
@@ -193,7 +194,10 @@ def _by_ids(ids: list[str]) -> ConnectionFilters:
 
 
 def _filters(call: Call, given: ConnectionFilter) -> ConnectionFilters:
-    """Raises InvalidInput for a time that cannot be read, and for a status that contradicts `needs_reconnect`."""
+    """The filter with what it says resolved.
+
+    Raises InvalidInput for a time or search that cannot be read, and for a status that contradicts `needs_reconnect`.
+    """
     if given.needs_reconnect and given.status not in {None, ConnectionStatus.NEEDS_RECONNECT}:
         raise InvalidInput(f"`needs_reconnect` and the status {given.status} leave nothing: give one of them")
     now = call.context.clock()
@@ -201,6 +205,9 @@ def _filters(call: Call, given: ConnectionFilter) -> ConnectionFilters:
     wanted = members.pop("needs_reconnect")
     members["status"] = ConnectionStatus.NEEDS_RECONNECT if wanted else given.status
     members["tags"] = tag_rules.normalize(given.tags)
+    if given.q is not None:
+        with call.context.database.read() as session:
+            members["q"] = str(connection_search.read(session, given.q)) or None
     bounds: dict[str, Any] = {
         name: moment_ahead(members[name], now=now) for name in BOUNDS if members[name] is not None
     }

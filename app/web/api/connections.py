@@ -1,11 +1,12 @@
 """Endpoints for connections: lists, records, credentials, refresh and deletion."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Struct, field
 
-from app.db.read import connection_listing, searching
+from app.db.read import connection_listing, connection_search, searching
 from app.db.read.listing import ListFilters
 from app.domain import tags as tag_rules
 from app.domain.access import Scope
@@ -23,6 +24,9 @@ BOUNDS: Final = ("expires_before", "expires_after", "grant_before", "grant_after
 
 
 class ConnectionQuery(PageQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    q: Annotated[
+        str | None, Meta(description="That meet this search, such as `ada@example.com` or `user:u_1 tag.plan:pro`.")
+    ] = None
     environment: Annotated[str | None, Meta(description="Of this environment.")] = None
     integration: Annotated[str | None, Meta(description="Of this integration.")] = None
     connection_id: Annotated[str | None, Meta(description="With this id of Nango's.")] = None
@@ -101,7 +105,8 @@ def list_connections(call: Call, query: ConnectionQuery) -> Page[ConnectionRow]:
     """List connections as Waylink knows them, newest first.
 
     `integration` and `connection_id` together name one: Nango's ids are unique within an integration only. When a token
-    or a grant lapses is asked for by a time with its zone, or in how long, such as `7d`.
+    or a grant lapses is asked for by a time with its zone, or in how long, such as `7d`. `q` is a search, and the other
+    parameters hold beside it.
     """
     now = call.context.clock()
     bounds: dict[str, Any] = {
@@ -129,6 +134,8 @@ def list_connections(call: Call, query: ConnectionQuery) -> Page[ConnectionRow]:
         **bounds,
     )
     with call.context.database.read() as session:
+        if query.q is not None:
+            filters = replace(filters, query=connection_search.read(session, query.q))
         return page(connection_listing.connections(session, filters), query.limit, ConnectionRow)
 
 

@@ -7,6 +7,7 @@ from msgspec import structs
 from starlette.responses import Response
 
 from app.domain.linking import TagKeys
+from app.domain.search import PARAMETER
 from app.errors import InvalidInput
 from app.web.api import connection_links, connections, records, refreshes
 from app.web.console.calling import ask
@@ -26,7 +27,12 @@ def _pair(text: str) -> dict[str, str]:
     return {f"tags[{key.strip()}]": value.strip()}
 
 
+_SEARCH: Final = (
+    "A name, an e-mail address, an id or a part of one; or such as `user:ada@example.com tag.plan:pro`. All terms must "
+    "hold; quotes hold a value with spaces together."
+)
 FILTERS: Final = (
+    Filter(PARAMETER, "Search", hint=_SEARCH),
     Filter("environment"),
     Filter("integration"),
     Filter("connection_id", "Connection id"),

@@ -50,9 +50,18 @@ def test_links_are_closed_only_after_a_yes(command, known):
     assert command.json("connections")[0]["user"] is None
 
 
+def test_all_that_a_search_finds_are_taken(command, known):
+    assert bulk(command, "unlink", "--query", "usr_1042 integration:nothing", "--dry-run")["count"] == 0
+    assert bulk(command, "unlink", "--query", "usr_1042 integration:oauth2")["done"] == 1
+    [run] = command.json("bulk-runs")
+    assert run["filter"] == {"q": "name:usr_1042 integration:oauth2"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        (("delete", "--query", " "), "argument 5 is empty"),
+        (("delete", "--query", "usr:x"), "did you mean `user`"),
         (("delete",), "which connections"),
         (("delete", "con_1", "--all"), "which connections"),
         (("delete", "--all", "--set-tag", "a=b"), "take neither"),

@@ -82,6 +82,9 @@ def test_a_connection_is_found_shown_and_its_credentials_only_on_request(command
     [row] = command.json("connections", "--tag", "end_user_id=usr_1042", "--organization", "org_77")
     assert (row["connection_id"], row["user"]) == (known, "usr_1042")
     assert command.json("connections", "--tag", "plan=pro") == []
+    assert command.json("connections", "--query", "usr_1042 tag.organization_id:org_77") == [row]
+    assert command.json("connections", "--query", "usr_2001") == []
+    assert "did you mean `user`" in one_line_error(command.inside("connections", "--query", "usr:x"), 2)
     assert command.json("connections", "--drift") == command.json("connections", "--needs-reconnect") == []
     for name in (row["id"], known):
         shown = command.json("connections", "show", name)

@@ -101,3 +101,22 @@ def test_what_cannot_be_done_is_told_and_nothing_is_begun(console, query, status
     page = console.get(f"{ACT}?{query}", status=status)
     assert told in page.text
     assert "expected" not in page.fields
+
+
+def test_all_that_a_search_finds_are_taken_with_its_words_resolved(console, con, connection_id):
+    """A word that is a name means what has this name, also once nothing has it any more."""
+    listed = console.get("/console/connections", q="usr_1042")
+    assert con in listed.html
+    preview = console.get(listed.links["Unlink…"])
+    assert "1 connection will lose their owner here" in preview.text
+    confirm(console, preview)
+    [run] = console.api.json("/bulk-runs")["data"]
+    assert run["filter"] == {"q": "name:usr_1042"}
+    assert shown(console, con)["user"] is None
+    assert "No connection matches" in console.get("/console/connections", q="user:usr_1042").text
+    assert con in console.get("/console/connections", q=connection_id[1:-1]).html, "a part of its id"
+    refused = console.get("/console/connections", status=422, q="type:connection.created")
+    assert "character 1: there is no such field" in refused.text
+    refused = console.get(ACT, status=422, act="delete", q="usr:x")
+    assert "did you mean" in refused.text
+    assert "expected" not in refused.fields
