@@ -32,7 +32,7 @@ def leads_to(visitor: Visitor, path: str) -> None:
 def test_every_page_is_a_command_away(visit: Visitor, installed, operator):
     sign_in(visit, operator)
     visit.page.get_by_role("link", name="Commands").click()
-    field = visit.page.get_by_label("Go to a page, or to the id of a row")
+    field = visit.page.get_by_label("Go to a page or to the id of a row, or search for a text")
     field.fill("forec")
     field.press("Enter")
     if visit.page.get_by_role("heading", name="Commands").is_visible():
@@ -52,8 +52,9 @@ def test_commands_have_the_acts_of_the_page_and_the_rows_of_ids(keyboard: Visito
     dialog.wait_for()
     assert page.evaluate(FOCUSED) == "command"
     page.keyboard.type("retr")
-    assert dialog.locator("li:visible").all_inner_texts() == ["Retry"]
-    assert dialog.locator("#commands-found").inner_text() == "1 command"
+    searches = ["Search the connections for this text", "Search the events for this text"]
+    assert dialog.locator("li:visible").all_inner_texts() == ["Retry", *searches]
+    assert dialog.locator("#commands-found").inner_text() == "3 commands"
     press(keyboard, "ArrowDown")
     assert page.evaluate("document.activeElement.textContent") == "Retry"
     press(keyboard, "Enter")
@@ -68,6 +69,14 @@ def test_commands_have_the_acts_of_the_page_and_the_rows_of_ids(keyboard: Visito
     assert dialog.locator("li:visible").all_inner_texts() == ["The event of this id"]
     press(keyboard, "Enter")
     leads_to(keyboard, f"/console/events/{rows['event']}")
+
+    press(keyboard, "Control+k")
+    dialog.wait_for()
+    page.keyboard.type("ada & co")
+    assert dialog.locator("li:visible").all_inner_texts() == searches
+    press(keyboard, "Enter")
+    leads_to(keyboard, "/console/connections?q=ada%20%26%20co")
+    assert page.get_by_label("Search").input_value() == "ada & co"
 
 
 def test_letters_lead_to_pages_but_not_while_typing_or_with_a_modifier(keyboard: Visitor):

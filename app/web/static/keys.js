@@ -33,10 +33,13 @@ function fillCommands() {
   list.prepend(...acts.map((act) => entry(act)));
   const narrow = () => {
     const wanted = field.value.trim();
+    const isId = [...list.children].some(({ dataset: { prefix } }) => prefix && wanted.startsWith(prefix));
     for (const each of list.children) {
       const { prefix, path } = each.dataset;
-      each.hidden = prefix ? !wanted.startsWith(prefix) : !each.textContent.toLowerCase().includes(wanted.toLowerCase());
-      if (prefix && !each.hidden) each.firstElementChild.href = path + encodeURIComponent(wanted);
+      each.hidden = path
+        ? !wanted.startsWith(prefix) || (!prefix && (!wanted || isId))
+        : !each.textContent.toLowerCase().includes(wanted.toLowerCase());
+      if (path && !each.hidden) each.firstElementChild.href = path + encodeURIComponent(wanted);
     }
     const count = shown().length;
     body.querySelector("#commands-found").textContent = `${count} command${count === 1 ? "" : "s"}`;

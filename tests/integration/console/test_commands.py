@@ -36,8 +36,12 @@ def test_commands_are_the_pages_that_a_role_may_see(console, who):
 
 
 def test_a_word_narrows_the_commands_and_an_id_leads_to_its_row(console):
-    assert set(listed(console.get("/console/commands", q="fore"))) == {"Forecast of refreshes"}
-    assert set(listed(console.get("/console/commands", q="ROUTE"))) == {"Routes", "Add a route"}
+    searches = {"Search the connections for fore", "Search the events for fore"}
+    found = listed(console.get("/console/commands", q="fore"))
+    assert set(found) == {"Forecast of refreshes"} | searches
+    assert found["Search the connections for fore"] == "/console/connections?q=fore"
+    found = listed(console.get("/console/commands", who="team", q="ROUTE"))
+    assert set(found) == {"Routes", "Add a route", "Search the events for ROUTE"}, "a team sees no connections"
     shown = "con_" + "0" * 32
     assert listed(console.get("/console/commands", q=shown)) == {
         f"The connection {shown}": f"/console/connections/{shown}"
@@ -45,7 +49,8 @@ def test_a_word_narrows_the_commands_and_an_id_leads_to_its_row(console):
     assert listed(console.get("/console/commands", q=shown, who="team")) == {}, "whose pages it may not see"
     page = console.get("/console/commands", q='<script>"' * 50)
     assert "<script>&" not in page.html
-    assert "0 commands" in page.text
+    assert "2 commands" in page.text
+    assert "0 commands" in console.get("/console/commands", who="team", q=shown).text
     assert len(page.fields["q"]) <= 100
 
 
