@@ -127,6 +127,28 @@ def test_a_worker_that_is_killed_while_it_renews_leads_to_no_second_renewal(worl
     assert asked == names, "each of them once"
 
 
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_worker_that_stands_still_while_it_renews_is_passed_and_does_nothing_twice(world, known, monkeypatch, number):
+    names, ids = known
+    ended = []
+
+    def stand_still(count):
+        if count == number and not ended:
+            world.clock.move(BULK_LEASE.total_seconds() + 1)
+            work(world)
+            ended.append(counts(world, run))
+
+    asked = forced(monkeypatch, then=stand_still)
+    run = begin(world, BulkAct.REFRESH_CONNECTIONS, ids)
+    work(world)
+    assert asked == names, "each of them once"
+    [(state, done, failed, left)] = ended
+    assert (state, done + failed, left) == ("done", 3, 0), "the other one has ended the run"
+    assert counts(world, run) == ended[0], "and the one that wakes changes nothing of it"
+    [entry] = world.all(Audit, Audit.subject == show(BULK_RUN, run))
+    assert entry.outcome == "done"
+
+
 def test_what_was_renewed_since_the_run_was_made_is_not_renewed_again(world, known, monkeypatch):
     names, ids = known
     run = begin(world, BulkAct.REFRESH_CONNECTIONS, ids)
