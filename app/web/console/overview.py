@@ -7,6 +7,7 @@ from starlette.responses import Response
 from app.domain.status import Check, Level, count, headline, in_order
 from app.services.status.report import report
 from app.web.console import figure_charts
+from app.web.console.check_pages import page_of
 from app.web.console.figure_charts import FigureChart
 from app.web.console.serving import ConsoleContext, Visit
 
@@ -26,6 +27,7 @@ async def overview(context: ConsoleContext, visit: Visit) -> Response:
         red=_of(checks, Level.RED),
         hints=_of(checks, Level.HINT),
         well=_of(checks, Level.OK),
+        pages={check.id: found for check in checks if (found := page_of(check, visit.access))},
         is_well=not count(checks, Level.RED),
         now=context.clock().isoformat(timespec="seconds"),
         charts=charts,
