@@ -51,6 +51,10 @@ def test_parts_of_a_chart_cover_it_are_few_and_lead_to_minutes(minutes):
     assert whole.length <= timedelta(minutes=10)
 
 
+def test_a_chart_has_as_many_parts_as_are_wide_enough():
+    assert len(parts_of(range_of(NOW - 2 * HOUR, NOW, now=NOW))) == MOST_PARTS
+
+
 def test_times_near_by_are_of_the_same_length_or_the_next_and_none_is_later_than_now():
     past = range_of(NOW - 5 * HOUR, NOW - 4 * HOUR, now=NOW)
     found = dict(near_by(past, now=NOW))

@@ -100,6 +100,8 @@ def put_rows(console: Console, at) -> None:
     """Rows of one minute, and their figures."""
     stored = [an_event(at, id=id_of(at), state=state, processed_at=at) for state in ("processed", "failed")]
     stored[1].failure, stored[0].type = "error", "connection.created"
+    before = at - timedelta(days=3)  # received long before it fails
+    late = an_event(before, id=id_of(before), origin="operator", state="failed", failure="error", processed_at=at)
     system = an_event(
         at, id=id_of(at), origin="system", state="processed", type="waylink.job.discarded", processed_at=at
     )
@@ -121,7 +123,7 @@ def put_rows(console: Console, at) -> None:
         )
         for cause, count in (("bad_signature", 3), ("no_signature", 2))
     ]  # fmt: skip
-    add(console.database, *stored, system, *jobs, connection, *finished, *refused)
+    add(console.database, *stored, late, system, *jobs, connection, *finished, *refused)
     counted = {
         (FigureName.WEBHOOKS, ("default", "stored")): 2,
         (FigureName.WEBHOOKS, ("default", "duplicate")): 4,
@@ -129,7 +131,7 @@ def put_rows(console: Console, at) -> None:
         (FigureName.WEBHOOKS, ("default", "no_signature")): 2,
         (FigureName.EVENTS, ("connection.created", "processed")): 1,
         (FigureName.EVENTS, ("waylink.job.discarded", "processed")): 1,
-        (FigureName.EVENTS, ("", "failed")): 1,
+        (FigureName.EVENTS, ("", "failed")): 2,
         (FigureName.JOBS, ("crm", "jobs", "completed")): 1,
         (FigureName.JOBS, ("crm", "hook", "completed")): 1,
         (FigureName.JOBS, ("crm", "jobs", "retryable")): 7,
@@ -175,4 +177,4 @@ def test_a_row_outside_the_time_of_a_figure_is_not_in_its_list(console):
         for each in CountedLinks(console.get("/console/figures/events?since=3h&until=2h").html).found
         if "failed" in each[0]
     ]
-    assert number == len(rows_of(console, to)) == 1
+    assert number == len(rows_of(console, to)) == 2

@@ -14,6 +14,7 @@ from app.services.operators.team_portals import NewLink
 from tests.integration.api.api_client import ApiClient, open_api, problem_of
 from tests.integration.operators import visitors
 from tests.integration.operators.visitors import browser, is_signed_in
+from tests.integration.status.rows import add, destination
 from tests.integration.web.web_server import serve
 from tests.integration.world import in_threads
 
@@ -92,6 +93,15 @@ def test_a_link_with_uses_opens_as_many_sessions_and_its_end_is_theirs(api: ApiC
     assert {"team.link_revoked", "team.session_ended"} <= set(actions(api))
     problem_of(api("DELETE", f"/teams/crm/links/{made['id']}"), 404, "not_found")
     problem_of(api("DELETE", f"/teams/crm/sessions/{show(SESSION, new_id())}"), 404, "not_found")
+
+
+def test_a_second_link_opened_in_a_browser_ends_the_session_that_it_replaces(api: ApiClient):
+    first, second = make(api), make(api)
+    with browser(api.web) as visitor:
+        assert [visitor.post(each["path"]).status_code for each in (first, second)] == [303, 303]
+        assert is_signed_in(visitor)
+    [session] = api.json("/teams/crm/sessions")["data"]
+    assert session["link"] == second["id"]
 
 
 def test_a_portal_signs_out_and_has_no_account(small: ApiClient):
@@ -188,6 +198,9 @@ def test_the_look_is_the_teams_and_its_colour_a_style_sheet(small: ApiClient):
         assert sheet.headers["content-type"].startswith("text/css")
         assert "background: #ffee00; color: #000000" in sheet.text
         assert visitor.get("/console/theme/absent.css").status_code == 404
+        add(small.database, destination("erp", "jobs"))
+        assert small("PUT", "/teams/erp/portal", json={"color": "#112233"}).status_code == 200
+        assert visitor.get("/console/theme/erp.css").status_code == 404, "another team's"
         assert small("PUT", "/teams/crm/portal", json={}).json() == {"title": None, "color": None, "origins": []}
         assert "/console/theme" not in visitor.get("/console").text
     for body, field in (
@@ -299,6 +312,18 @@ def test_a_spent_link_says_so_within_the_page_that_it_is_for(small: ApiClient):
         assert own.headers[POLICY].endswith("frame-ancestors 'none'")
         unknown = other.get(made["path"][:-1] + ("A" if made["path"][-1] != "A" else "B"))
         assert (unknown.status_code, unknown.headers[POLICY].endswith("frame-ancestors 'none'")) == (410, True)
+
+
+def test_a_revoked_link_says_so_within_the_page_where_the_portal_was_open(small: ApiClient):
+    look(small, origins=[APP])
+    made = make(small, embed=APP, uses=2)
+    with browser(small.web, **{"sec-fetch-dest": "iframe", "sec-fetch-site": "cross-site"}) as frame:
+        opened = frame.get(made["path"])
+        frame.cookies.clear()
+        frame.headers["cookie"] = framed_cookies(opened)
+        assert small("DELETE", f"/teams/crm/links/{made['id']}").status_code == 200
+        gone = frame.get(made["path"])
+        assert (gone.status_code, gone.headers[POLICY].endswith(f"frame-ancestors {APP}")) == (410, True)
 
 
 def test_what_one_web_process_ends_has_ended_at_another_at_once(api: ApiClient, tmp_path):
