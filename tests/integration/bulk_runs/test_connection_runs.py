@@ -15,6 +15,7 @@ from app.services.bulk_runs.connection_acts import ConnectionActs, ConnectionsWa
 from app.services.bulk_runs.row_acts import written
 from app.services.bulk_runs.run_requests import RunWanted, change_run, open_run
 from app.services.bulk_runs.runner import BulkRunner
+from app.services.connections import deletion
 from app.services.refreshing import pausing
 from app.services.routing.cache import RouteCache
 from tests.integration.sandbox.sandbox_server import fetch, register
@@ -191,23 +192,26 @@ def test_connections_are_deleted_and_one_that_nango_no_longer_has_counts(world, 
     assert (result, "is deleted" in told) == ("left_alone", True)
 
 
-@pytest.mark.parametrize("is_processed", [False, True], ids=["at-once", "after-its-event"])
-def test_a_worker_that_is_killed_after_a_deletion_has_deleted_it(world, known, monkeypatch, is_processed):
+@pytest.mark.parametrize(("killed_in", "is_processed"), [(NangoClient, False), (deletion, False), (deletion, True)])
+def test_a_worker_that_is_killed_after_a_deletion_has_deleted_it(world, known, monkeypatch, killed_in, is_processed):
+    """At once, with its event stored, and with its event processed."""
     world.route(gone={"type": ["connection.deleted"]})
     _, ids = known
-    delete = NangoClient.delete_connection
+    name = "delete" if killed_in is deletion else "delete_connection"
+    delete = getattr(killed_in, name)
 
-    def die(client, *arguments, **options):
-        delete(client, *arguments, **options)
+    def die(*arguments, **options):
+        delete(*arguments, **options)
         raise KilledError
 
     run = begin(world, BulkAct.DELETE_CONNECTIONS, ids[:2])
     with monkeypatch.context() as patched:
-        patched.setattr(NangoClient, "delete_connection", die)
+        patched.setattr(killed_in, name, die)
         with pytest.raises(KilledError):
             work(world)
     if is_processed:
         world.process()
+        assert world.connection(known[0][0]).status == "deleted"
     world.clock.move(BULK_LEASE.total_seconds() + 1)
     work(world)
     assert counts(world, run) == ("done", 2, 0, 0)
