@@ -29,6 +29,7 @@ from tests.console_walk import kind_of, walked, words_of
 from tests.integration.delivery.endpoints import endpoints
 from tests.ports import free_port
 from tests.quoted_secrets import TEXTS, places
+from tests.waiting import PATIENCE
 
 NANGO_ITSELF = {"sandbox.json", "sandbox-state.json"}  # the sandbox's own files: it is Nango's side
 EXPIRING = {"OAUTH2", "OAUTH2_CC", "APP", "JWT", "BILL", "TWO_STEP", "SIGNATURE", "AWS_SIGV4"}
@@ -241,7 +242,7 @@ def shown(waylink: Waylink) -> dict[str, str]:
     """The pages of the console that links lead an operator to."""
     made = json.loads(waylink.run("operator", "add", "reader", "--role", "operator", "--json").stdout)
     link, password = made["link"].removeprefix(waylink.origin), "correct horse battery staple"
-    with httpx.Client(base_url=waylink.origin, headers=OWN, trust_env=False, timeout=30) as browser:
+    with httpx.Client(base_url=waylink.origin, headers=OWN, trust_env=False, timeout=PATIENCE) as browser:
         assert browser.post(link, data={"password": password, "repeated": password}).status_code == 303
         pages = {path: words_of(answer) for path, answer in walked(browser).items()}
     assert {"/console/events/{event_id}", "/console/jobs"} <= {kind_of(path) for path in pages}
@@ -457,7 +458,7 @@ def sign_in_with_a_password(waylink: Waylink, canary: Canary) -> list[str]:
     made = json.loads(waylink.run("operator", "add", "ada", "--role", "operator", "--json").stdout)
     link, password = made["link"].removeprefix(waylink.origin), canary.plant("password")
     canary.know(link.rpartition("/")[2].encode())
-    with httpx.Client(base_url=waylink.origin, headers=OWN, trust_env=False) as browser:
+    with httpx.Client(base_url=waylink.origin, headers=OWN, trust_env=False, timeout=PATIENCE) as browser:
         answers = [browser.post(link, data={"password": password, "repeated": password + "x"})]
         answers.append(browser.post(link, data={"password": password, "repeated": password}))
         assert answers[-1].status_code == 303
@@ -476,7 +477,9 @@ def sign_in_at_the_provider(waylink: Waylink, provider: openid_provider.Provider
     """Without a group that has access, with a token that is spoilt, and as an operator; the pages seen."""
     pages = []
     spoil = [lambda token: token, lambda token: token[:-8] + "A" * 8, lambda token: token]
-    with httpx.Client(base_url=waylink.origin, headers=OWN, trust_env=False, follow_redirects=True) as browser:
+    with httpx.Client(
+        base_url=waylink.origin, headers=OWN, trust_env=False, timeout=PATIENCE, follow_redirects=True
+    ) as browser:
         for groups, change, status in zip(([], ["ops"], ["ops"]), spoil, (403, 403, 200), strict=True):
             provider.person["groups"], provider.change_token = groups, change
             answer = browser.get("/console/sign-in/oidc")

@@ -21,6 +21,7 @@ from app.services.metrics.own_counts import METRICS
 from tests.browser.conftest import Installation
 from tests.browser.visitor import Visitor
 from tests.integration.status.rows import a_connection, a_job, add, an_event, report_running
+from tests.waiting import PATIENCE
 
 PASSWORD = "correct horse battery staple"
 TO_JOB = next(shape for shape in METRICS if shape.name == "waylink_webhook_to_job_seconds")
@@ -124,7 +125,7 @@ def state_of(installed: Installation, kind: type, prefix: str, shown: str) -> st
 
 def test_rejections_are_found_and_filtered(visit: Visitor, installed: Installation, operator):
     for _ in range(3):
-        answer = httpx.post(f"{installed.origin}/webhooks/nango", content=b"{}", trust_env=False)
+        answer = httpx.post(f"{installed.origin}/webhooks/nango", content=b"{}", trust_env=False, timeout=PATIENCE)
         assert answer.status_code == 401
     sign_in(visit, operator)
     visit.opens("Rejections")

@@ -14,6 +14,7 @@ from app.web.api import processes, queues
 from app.web.api.endpoint import Call
 from app.web.api.processes import ProcessesQuery, ProcessRow
 from app.web.api.queues import DestinationQueue, Queues, QueuesQuery
+from app.web.console.figure_times import short
 from app.web.console.serving import ConsoleContext, Visit
 
 RATED: Final = timedelta(minutes=15)
@@ -23,12 +24,13 @@ ALIVE: Final = ("running", "standing_still")
 @dataclass(frozen=True, slots=True)
 class ShownQueue:
     """A destination's queue. rate: jobs that it took, per minute. oldest_seconds: since when its first job is due; None
-    where none is.
+    where none is. made_before: a time before which that job was made.
     """
 
     queue: DestinationQueue
     rate: float
     oldest_seconds: float | None
+    made_before: str | None
 
 
 async def show_queues(context: ConsoleContext, visit: Visit) -> Response:
@@ -42,7 +44,12 @@ def _read(call: Call) -> dict[str, Any]:
     found: Queues = queues.list_queues.run(call, query=QueuesQuery())
     rates = _rates(call, now)
     shown = [
-        ShownQueue(queue, rates.get((queue.team, queue.destination), 0.0), _age(queue.oldest_due_at, now))
+        ShownQueue(
+            queue,
+            rates.get((queue.team, queue.destination), 0.0),
+            _age(queue.oldest_due_at, now),
+            _next_minute(queue.oldest_due_at),
+        )
         for queue in found.destinations
     ]
     return {"internal": found.internal, "destinations": shown, **_processes(call)}
@@ -68,6 +75,10 @@ def _rates(call: Call, now: datetime) -> dict[tuple[str, str], float]:
         if labels["outcome"] == "completed":
             counts[labels["team"], labels["destination"]] += point["value"]
     return {key: count / (RATED / timedelta(minutes=1)) for key, count in counts.items()}
+
+
+def _next_minute(at: str | None) -> str | None:
+    return short(datetime.fromisoformat(at) + timedelta(minutes=1)) if at is not None else None
 
 
 def _age(at: str | None, now: datetime) -> float | None:

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import select
 
 from app.db import bulk_runs as rows
-from app.db.models import Audit, Refresh
+from app.db.models import Audit, Event, Refresh
 from app.db.read.chosen_connections import ConnectionFilters
 from app.deadlines import BULK_LEASE, MAX_CLAIMS
 from app.domain.bulk_runs import BulkAct, Change
@@ -16,6 +16,7 @@ from app.services.bulk_runs.row_acts import written
 from app.services.bulk_runs.run_requests import RunWanted, change_run, open_run
 from app.services.bulk_runs.runner import BulkRunner
 from app.services.connections import deletion
+from app.services.linking import by_hand
 from app.services.refreshing import pausing
 from app.services.routing.cache import RouteCache
 from tests.integration.sandbox.sandbox_server import fetch, register
@@ -38,8 +39,8 @@ def known(world, nango, connection_id):
     return names, [world.connection(name).id for name in names]
 
 
-def begin(world, act, ids, **more):
-    chosen = ConnectionsWanted(filters=ConnectionFilters(ids=tuple(ids)), **more)
+def begin(world, act, ids, filters=None, **more):
+    chosen = ConnectionsWanted(filters=filters or ConnectionFilters(ids=tuple(ids)), **more)
     world.clock.move(1)  # renewals of before are older
     told = {"shown": chosen.audited, "actor": "operator:ada", "reason": "left the company"}
     with world.database.write() as session:
@@ -47,9 +48,9 @@ def begin(world, act, ids, **more):
         return open_run(session, wanted, now=world.clock()).id
 
 
-def runner(world):
+def runner(world, hint_events=lambda _: None):
     acts = ConnectionActs(world.database, world.policy, world.clients, RouteCache(), world.clock)
-    return BulkRunner(world.database, world.clock, RouteCache(), lambda _: None, lambda _: None, acts)
+    return BulkRunner(world.database, world.clock, RouteCache(), lambda _: None, hint_events, acts)
 
 
 def work(world):
@@ -236,6 +237,30 @@ def test_tags_are_added_and_removed_within_nangos_limits(world, nango, known):
     assert at_nango(nango, names[0]).json()["tags"] == DANA
     [entry] = world.all(Audit, Audit.subject == show(BULK_RUN, again))
     assert entry.detail["add_tags"] == ["plan"], "values of tags name people"
+
+
+def test_a_connection_stored_after_the_run_was_made_takes_no_place_of_a_counted_one(world, nango, known):
+    names, ids = known
+    run = begin(world, BulkAct.ADD_TAGS, ids, ConnectionFilters(user="usr_1042"), add_tags={"plan": "pro"})
+    world.clock.move(1)
+    later = f"{names[0]}-later"
+    register(nango, later, "oauth2", tags=DANA)
+    world.handle(auth(connection_id=later, tags=DANA))
+    told = {"reason": None, "actor": "operator:ada", "clock": world.clock}
+    by_hand.unlink(world.database, RouteCache(), world.policy, ids[0], **told)
+    work(world)
+    assert counts(world, run) == ("done", 2, 0, 1)
+    assert [at_nango(nango, name).json()["tags"].get("plan") for name in (*names, later)] == [None, "pro", "pro", None]
+
+
+def test_workers_are_told_of_the_events_that_follow(world, known):
+    _, ids = known
+    begin(world, BulkAct.DELETE_CONNECTIONS, ids[:2])
+    told = []
+    runner(world, told.extend).work(seconds=PATIENCE)
+    stored = {event.id for event in world.all(Event, Event.state == "received")}
+    assert len(stored) == 2
+    assert set(told) == stored
 
 
 def test_links_are_closed_and_stay_so(world, known):

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from html.parser import HTMLParser
-from uuid import UUID
 
 import pytest
 
@@ -12,9 +11,9 @@ from app.db import figures
 from app.db.models import Job, Refresh, RefreshPause
 from app.db.rejections import Rejection
 from app.domain.figures import FigureName, Step
-from app.ids import first_id, new_id
+from app.ids import new_id
 from tests.integration.console.pages import Console, open_console
-from tests.integration.status.rows import a_connection, a_job, add, an_event, destination
+from tests.integration.status.rows import a_connection, a_job, add, an_event, destination, id_at
 
 HOUR = timedelta(hours=1)
 PAGES = (
@@ -98,12 +97,12 @@ def fill(console: Console) -> None:
 
 def put_rows(console: Console, at) -> None:
     """Rows of one minute, and their figures."""
-    stored = [an_event(at, id=id_of(at), state=state, processed_at=at) for state in ("processed", "failed")]
+    stored = [an_event(at, id=id_at(at), state=state, processed_at=at) for state in ("processed", "failed")]
     stored[1].failure, stored[0].type = "error", "connection.created"
     before = at - timedelta(days=3)  # received long before it fails
-    late = an_event(before, id=id_of(before), origin="operator", state="failed", failure="error", processed_at=at)
+    late = an_event(before, id=id_at(before), origin="operator", state="failed", failure="error", processed_at=at)
     system = an_event(
-        at, id=id_of(at), origin="system", state="processed", type="waylink.job.discarded", processed_at=at
+        at, id=id_at(at), origin="system", state="processed", type="waylink.job.discarded", processed_at=at
     )
     ended = [
         ("completed", "jobs", None), ("completed", "hook", None), ("discarded", "jobs", "team"),
@@ -111,7 +110,7 @@ def put_rows(console: Console, at) -> None:
     ]  # fmt: skip
     earlier = at - timedelta(days=1)  # when the jobs were made: they end later
     jobs: list[Job] = [
-        a_job(earlier, stored[0].id, id=id_of(earlier), state=state, destination=to, fault=fault, finished_at=at)
+        a_job(earlier, stored[0].id, id=id_at(earlier), state=state, destination=to, fault=fault, finished_at=at)
         for state, to, fault in ended
     ]
     connection = a_connection(at, new_id().hex)
@@ -148,14 +147,9 @@ def put_rows(console: Console, at) -> None:
         figures.put(session, {key: (count,) for key, count in counted.items()}, at=Step.MINUTE.start(at))
 
 
-def id_of(at) -> UUID:
-    """An id of that time."""
-    return UUID(int=first_id(at).int | new_id().int & ((1 << 80) - 1))
-
-
 def a_refresh(connection, at, **changes) -> Refresh:
     facts = {
-        "id": id_of(at), "connection_ref": connection.id, "refresh_at": at, "next_at": at, "forced": False,
+        "id": id_at(at), "connection_ref": connection.id, "refresh_at": at, "next_at": at, "forced": False,
         "reason": "planned", "attempts": 0, "failures": 0, "keeps": "token", "deadline_at": at, "created_at": at,
     }  # fmt: skip
     return Refresh(**facts | changes)

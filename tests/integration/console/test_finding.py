@@ -8,7 +8,7 @@ from app.clock import utc_now
 from app.db.models import Attempt, Link, Organization, Refresh, User
 from app.ids import new_id
 from tests.integration.console.pages import Page
-from tests.integration.status.rows import a_connection, a_job, add, an_event, destination
+from tests.integration.status.rows import a_connection, a_job, add, an_event, destination, id_at
 
 
 def a_plan(connection, lapses):
@@ -91,3 +91,23 @@ def test_a_long_list_of_owners_without_a_connection_has_pages(console):
         path = answer["next_cursor"] and f"/users?unconnected=true&limit=3&cursor={answer['next_cursor']}"
     assert [name for name in found if name in names] == names[::-1]
     assert len(found) == len(set(found))
+
+
+def test_the_job_that_is_due_for_longest_is_a_click_from_its_queue(console):
+    now = utc_now()
+    event = an_event(now, state="processed", type="connection.created", processed_at=now)
+    add(console.database, destination("crm", "slow"), event)
+    ages = {"oldest": 90, "scheduled": 95, "newer": 30, "newest": 1}
+    for name, minutes in ages.items():
+        at = now - timedelta(minutes=minutes)
+        due = now + timedelta(hours=1) if name == "scheduled" else at
+        job = a_job(at, event.id, id=id_at(at), name=f"crm.{name}", destination="slow", next_at=due)
+        add(console.database, job)
+    page = console.get("/console/queues", who="viewer")
+    [to] = [path for path in page.links.values() if "until=" in path and "slow" in path]
+    listed = console.get(to, who="viewer")
+    assert ["crm.oldest" in listed.text, "crm.newer" in listed.text, "crm.newest" in listed.text] == [
+        True,
+        False,
+        False,
+    ]

@@ -186,6 +186,18 @@ def test_what_an_index_has_is_searched_over_all_connections_at_once(database, cl
         assert connection_listing.connections(session, ListFilters(query=query, search=1))
 
 
+@pytest.mark.parametrize(("most", "is_bounded"), [(1, True), (CONNECTIONS, False)])
+def test_a_text_within_many_connections_is_looked_for_in_the_newest(database, clock, most, is_bounded, monkeypatch):
+    """An index has all of a plan, and for each of them its texts are compared."""
+    monkeypatch.setattr(searched_connections, "MOST_CONNECTIONS", most)
+    World(database, clock.now, Random(0))
+    with database.read() as session:
+        query = connection_search.read(session, "tag.plan:pro containing:nothing")
+        page = connection_listing.connections(session, ListFilters(query=query, search=5))
+    assert page == []
+    assert (page.searched_to is not None) is is_bounded
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -16,6 +16,7 @@ from tests import openid_provider
 from tests.integration.operators.visitors import browser, is_signed_in
 from tests.integration.web.web_server import serve
 from tests.openid_provider import CLIENT_ID, CLIENT_SECRET, Provider, ec_key, rsa_key
+from tests.waiting import PATIENCE
 
 CONFIG = """
 [[operators.groups]]
@@ -70,7 +71,7 @@ def go(client: httpx.Client, path: str = LEAVE) -> str:
     """Leave for the provider, which sends the browser back: the URL that it comes back to."""
     left = client.get(path)
     assert left.status_code == 303, left.text
-    with httpx.Client(trust_env=False) as elsewhere:
+    with httpx.Client(trust_env=False, timeout=PATIENCE) as elsewhere:
         return elsewhere.get(left.headers["location"]).headers["location"]
 
 

@@ -144,7 +144,7 @@ def test_keys_from_the_environment_are_used_and_not_printed(started, tmp_path):
         WAYLINK_SANDBOX_ENVIRONMENT="staging",
     )
     headers = {"authorization": f"Bearer {API_KEY}"}
-    with httpx.Client(base_url=base_url, headers=headers, trust_env=False) as client:
+    with httpx.Client(base_url=base_url, headers=headers, trust_env=False, timeout=PATIENCE) as client:
         settings = client.get("/sandbox/settings").raise_for_status().json()
         connection_id = connect(client)
     output = stopped(process)

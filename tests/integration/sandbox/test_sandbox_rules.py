@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.integration.sandbox.sandbox_server import connect, control, fetch, open_session, register, run_flow, serve
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 AUTH_MODES = ["APP", "JWT", "BILL", "TWO_STEP", "SIGNATURE", "AWS_SIGV4", "OAUTH1", "TBA", "CUSTOM", "NEW_ONE"]
 PRIVATE_URLS = [
@@ -49,7 +49,7 @@ class TestApiKeysAndScopes:
     def test_a_wrong_key_is_401_everywhere_and_without_rate_limit_headers(self, sandbox, header, expected):
         headers = {"authorization": header} if header else {}
         for method, path in (("GET", "/connections"), ("GET", "/sandbox/deliveries"), ("POST", "/connect/sessions")):
-            with httpx.Client(base_url=sandbox.base_url, trust_env=False) as anonymous:
+            with httpx.Client(base_url=sandbox.base_url, trust_env=False, timeout=PATIENCE) as anonymous:
                 response = anonymous.request(method, path, headers=headers)
             assert code(response) == (401, expected)
             assert response.json()["error"]["payload"] == {}

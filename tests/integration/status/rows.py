@@ -1,7 +1,7 @@
 """Rows for tests of the status."""
 
 from dataclasses import replace
-from uuid import NAMESPACE_OID, uuid5
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 from app.clock import utc_now
 from app.db import bulk_runs, connections, processes
@@ -12,9 +12,14 @@ from app.db.processes import ProcessReport
 from app.db.schema_version import head
 from app.domain.bulk_runs import BulkAct, RowResult
 from app.domain.liveness import ProcessKind, Work
-from app.ids import new_id
+from app.ids import first_id, new_id
 from app.services.bulk_runs.run_requests import RunWanted, open_run
 from app.services.liveness import reporter
+
+
+def id_at(at):
+    """An id of that time."""
+    return UUID(int=first_id(at).int | new_id().int & ((1 << 80) - 1))
 
 
 def an_event(now, **changes):
