@@ -27,8 +27,8 @@ _jobs: Final = bulk.table(Job)
 @dataclass(frozen=True, slots=True)
 class EventFilters:
     """Filters of events, all of which must hold; None: any value. `since` and `until` are times of receipt. as_of:
-    without events that were received, or failed, later. q: a search (`app.domain.search`), whose times are in `since`
-    and `until`, and whose id is in `event_id`.
+    without events that were received, or failed, later. q: a resolved search (`searched_connections`), whose times are
+    in `since` and `until`, and whose id is in `event_id`.
     """
 
     failure: str | None = None

@@ -57,7 +57,8 @@ class Field(StrEnum):
 
 EVENT_FIELDS: Final = (
     *(Field.TYPE, Field.STATE, Field.ORIGIN, Field.ENVIRONMENT, Field.INTEGRATION, Field.PROVIDER),
-    *(Field.CONNECTION, Field.USER, Field.ORGANIZATION, Field.ID, Field.SINCE, Field.UNTIL),
+    *(Field.CONNECTION, Field.USER, Field.ORGANIZATION, Field.NAME, Field.CONTAINING),
+    *(Field.ID, Field.SINCE, Field.UNTIL),
 )
 CONNECTION_FIELDS: Final = (
     *(Field.ENVIRONMENT, Field.INTEGRATION, Field.PROVIDER, Field.CONNECTION, Field.USER, Field.ORGANIZATION),

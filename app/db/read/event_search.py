@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Uuid, cast, func, select, text, true
+from sqlalchemy import JSON, ColumnElement, Select, Uuid, cast, func, or_, select, text, true, type_coerce
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db.models import Event
 from app.db.read import searching
-from app.db.read.searched_connections import Conditions, Rows, Wanted, as_told
+from app.db.read.searched_connections import PERSON_TAGS, Conditions, Rows, Wanted, contains, event_id_of, has
 from app.db.read.searching import Page, Place
 from app.domain.search import Field, Search, types_of
 from app.ids import EVENT, show
@@ -28,6 +28,8 @@ _ALONE: Final = text("events.connection_ref IS NULL AND events.type IS NOT NULL"
 _FURTHER: Final = (
     Field.TAG,
     Field.TEXT,
+    Field.NAME,
+    Field.CONTAINING,
     Field.USER,
     Field.ORGANIZATION,
     Field.INTEGRATION,
@@ -80,6 +82,41 @@ def page_of(
 
     found = _OfConnections(session, refs, narrowed, place)
     return found.page(statement, wanted.alone(), read)
+
+
+def as_told(dialect: str, search: Search) -> Conditions:
+    """Conditions on events by what they say themselves, in place of all that `Wanted` looks up."""
+    found: Conditions = [has(dialect, Event.tags, {term.name: term.value}) for term in search.of(Field.TAG)]
+    document = type_coerce(Event.document, JSON)
+    for term in search.of(Field.CONNECTION):
+        found.append(Event.connection_id == term.value)
+    for term in search.of(Field.INTEGRATION):
+        found.append(Event.integration == term.value)
+    for term in search.of(Field.PROVIDER):
+        found.append(document["provider"].as_string() == term.value)
+    for term in search.of(Field.USER):
+        is_id, is_email, _ = _is_owner(document, term.value)
+        found.append(or_(is_id, is_email))
+    for term in search.of(Field.ORGANIZATION):
+        found.append(_is_owner(document, term.value)[2])
+    for term in search.of(Field.NAME):
+        people = [has(dialect, Event.tags, {name: term.value}) for name in PERSON_TAGS]
+        found.append(or_(Event.connection_id == term.value, *people, *_is_owner(document, term.value)))
+    found += [contains(Event, term.value) for term in search.of(Field.CONTAINING)]
+    for term in search.of(Field.TEXT):
+        event_id = event_id_of(term.value)
+        found.append(contains(Event, term.value) if event_id is None else Event.id == event_id)
+    return found
+
+
+def _is_owner(document: Any, word: str) -> tuple[ColumnElement[bool], ColumnElement[bool], ColumnElement[bool]]:
+    """Conditions on the owner that an event tells of: a user's id, a user's e-mail address, an organization's id."""
+    user, organization = document["user"], document["organization"]
+    return (
+        user["external_id"].as_string() == word,
+        func.lower(user["email"].as_string()) == word.lower(),
+        organization["external_id"].as_string() == word,
+    )
 
 
 class _OfConnections:

@@ -7,7 +7,6 @@ from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
-    JSON,
     ColumnElement,
     CompoundSelect,
     Select,
@@ -27,7 +26,7 @@ from sqlalchemy.orm import Session
 from app.db import bulk
 from app.db.models import Connection, Event, Link, Organization, User
 from app.db.read.tag_conditions import tagged
-from app.domain.search import Field, Search
+from app.domain.search import Field, Search, Term
 from app.errors import InvalidInput
 from app.ids import EVENT, parse
 
@@ -95,16 +94,35 @@ def is_name(session: Session, word: str) -> bool:
     return session.scalar(named(bulk.dialect(session), word).limit(1)) is not None
 
 
-class Wanted:
-    """A search for events, with what it names looked up.
+def resolved(session: Session, search: Search) -> Search:
+    """The search for events with each word as `name:` or as `containing:`, but for ids of events.
 
-    Its words are ids of events, names of connections, or texts. Connections of names are looked up by `named`.
+    So it means the same rows for as long as an act on them takes, which itself may store connections.
     """
+    return Search(tuple(_resolved(session, term) for term in search.terms))
+
+
+def _resolved(session: Session, term: Term) -> Term:
+    if term.field is not Field.TEXT or event_id_of(term.value) is not None:
+        return term
+    is_known = is_name(session, term.value) or _is_unknown(session, term.value)
+    return Term(Field.NAME if is_known else Field.CONTAINING, term.value, at=term.at)
+
+
+def _is_unknown(session: Session, word: str) -> bool:
+    """Whether it is the id of a connection that events name and that is not known."""
+    unknown = Event.connection_ref.is_(None), Event.connection_id.is_not(None), Event.connection_id == word
+    return session.scalar(select(Event.id).where(*unknown).limit(1)) is not None
+
+
+class Wanted:
+    """A search for events, with what it names looked up. texts: conditions of words that are no names."""
 
     def __init__(self, session: Session, search: Search) -> None:
+        search = resolved(session, search)
         self._session, self._search, self._dialect = session, search, bulk.dialect(session)
-        self._texts: list[str] = []
-        self._event_ids: list[UUID] = []
+        self._texts = [term.value for term in search.of(Field.CONTAINING)]
+        self._event_ids = [found for term in search.of(Field.TEXT) if (found := event_id_of(term.value)) is not None]
         self._named: list[tuple[str, Field, Any]] = []  # a word or id that is a name, and its connections as a select
         self._tags = {term.name: term.value for term in search.of(Field.TAG)}
         self._users = self._of(Field.USER, self._users_of)
@@ -113,8 +131,7 @@ class Wanted:
         for term in search.of(Field.CONNECTION):
             its = select(Connection.id).where(Connection.connection_id == term.value)
             self._named.append((term.value, term.field, its))
-        for term in search.of(Field.TEXT):
-            self._look_up(term.value)
+        self._named += [(term.value, term.field, named(self._dialect, term.value)) for term in search.of(Field.NAME)]
 
     def texts(self, of: Any) -> Conditions:
         """Conditions of words that name no connection."""
@@ -184,20 +201,6 @@ class Wanted:
         asked = [each for each in sources(self._session) if integration in {None, each.integration}]
         return [each for each in asked if provider in {None, each.provider}]
 
-    def _look_up(self, word: str) -> None:
-        """A word as the id of an event, as the name of connections, or as text."""
-        if (event_id := event_id_of(word)) is not None:
-            self._event_ids.append(event_id)
-        elif is_name(self._session, word) or self._is_unknown(word):
-            self._named.append((word, Field.TEXT, named(self._dialect, word)))
-        else:
-            self._texts.append(word)
-
-    def _is_unknown(self, word: str) -> bool:
-        """Whether it is the id of a connection that events name and that is not known."""
-        unknown = Event.connection_ref.is_(None) & Event.connection_id.is_not(None)
-        return bool(self._ids(Event.id, unknown, Event.connection_id == word, most=1))
-
     def _users_of(self, word: str) -> set[UUID]:
         return self._ids(User.id, is_user(word))
 
@@ -225,27 +228,6 @@ class Wanted:
             pairs = [(each.environment, each.integration) for each in self._sources or ()]
             found.append(tuple_(Event.environment, Event.integration).in_(pairs))
         return found
-
-
-def as_told(dialect: str, search: Search) -> Conditions:
-    """Conditions on events by what they say themselves, in place of all that `Wanted` looks up."""
-    found: Conditions = [has(dialect, Event.tags, {term.name: term.value}) for term in search.of(Field.TAG)]
-    document = type_coerce(Event.document, JSON)
-    for term in search.of(Field.CONNECTION):
-        found.append(Event.connection_id == term.value)
-    for term in search.of(Field.INTEGRATION):
-        found.append(Event.integration == term.value)
-    for term in search.of(Field.PROVIDER):
-        found.append(document["provider"].as_string() == term.value)
-    for term in search.of(Field.USER):
-        user, is_email = document["user"], func.lower(document["user"]["email"].as_string()) == term.value.lower()
-        found.append(or_(user["external_id"].as_string() == term.value, is_email))
-    for term in search.of(Field.ORGANIZATION):
-        found.append(document["organization"]["external_id"].as_string() == term.value)
-    for term in search.of(Field.TEXT):
-        event_id = event_id_of(term.value)
-        found.append(contains(Event, term.value) if event_id is None else Event.id == event_id)
-    return found
 
 
 def event_id_of(word: str) -> UUID | None:

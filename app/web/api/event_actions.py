@@ -9,10 +9,12 @@ from msgspec import Meta, Struct
 
 from app.db import event_actions as rows
 from app.db.event_actions import ChosenEvent, EventFilters
+from app.db.read import searched_connections
 from app.domain.access import Scope
 from app.domain.bulk_runs import BulkAct
 from app.domain.event import EventType
 from app.domain.routing import Route
+from app.domain.search import Search
 from app.domain.states import EventState, Origin
 from app.errors import Conflict, InvalidInput, NotFound
 from app.ids import EVENT, JOB, show
@@ -302,9 +304,15 @@ def _filters(call: Call, given: EventFilter) -> EventFilters:
         connection_id=given.connection_id,
         since=asked.since_also(moment(given.since, now=now) if given.since is not None else None),
         until=asked.until_also(moment(given.until, now=now) if given.until is not None else None),
-        q=str(asked.query) or None,
+        q=resolved_search(call, asked.query),
         event_id=asked.event_id,
     )
+
+
+def resolved_search(call: Call, search: Search) -> str | None:
+    """The text of a search with its words resolved; None for one of all events."""
+    with call.context.database.read() as session:
+        return str(searched_connections.resolved(session, search)) or None
 
 
 def _replayed(found: Replay, by: Routes, *, dry_run: bool) -> Replayed:

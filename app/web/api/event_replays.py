@@ -19,7 +19,7 @@ from app.services.routing.replays import Routes
 from app.timestamp_input import moment
 from app.web.api.bulk_runs import BulkRun, carry_out
 from app.web.api.endpoint import Call, Endpoint, endpoint
-from app.web.api.event_actions import SAMPLES, Expected, Text, When
+from app.web.api.event_actions import SAMPLES, Expected, Text, When, resolved_search
 from app.web.api.expected import require_expected
 from app.web.api.problems import INVALID_INPUT
 
@@ -106,7 +106,7 @@ def _filters(given: RoutedEventFilter, call: Call) -> EventFilters:
         connection_id=given.connection_id,
         since=asked.since_also(moment(given.since, now=now)),
         until=asked.until_also(moment(given.until, now=now) if given.until is not None else None),
-        q=str(asked.query) or None,
+        q=resolved_search(call, asked.query),
         event_id=asked.event_id,
     )
 
