@@ -3,7 +3,8 @@
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from uuid import UUID
 
 import click
 
@@ -11,11 +12,14 @@ from app.cli import following
 from app.cli.following import FOLLOW
 from app.cli.options import as_table, choice, read_duration
 from app.cli.output import print_page
+from app.cli.paging import rows_of
 from app.clock import utc_now
 from app.config.loading import load_database
 from app.db import audit as rows
 from app.db.audit import AuditFilters
 from app.db.engine import connect
+from app.db.read import searching
+from app.db.read.searching import Page
 from app.db.schema_version import require_current
 from app.domain.states import AuditOutcome
 from app.ids import AUDIT, parse
@@ -45,7 +49,7 @@ def audit(
 ) -> None:
     """List who did what, newest first. It is kept for a year."""
     filters = AuditFilters(
-        before=parse(AUDIT, before) if before else None,
+        search=searching.AT_MOST,
         actor=actor,
         action=action,
         subject=subject,
@@ -55,12 +59,15 @@ def audit(
     with closing(connect(load_database().database)) as database:
         require_current(database)
 
-        def look(count: int) -> list[dict[str, Any]]:
+        def look(behind: UUID | None, count: int) -> Page:
             with database.read() as session:
-                return [rows.shown(entry) for entry in rows.newest(session, replace(filters, limit=count))]
+                return rows.listed(session, replace(filters, before=behind, limit=count))
 
         columns = ("at", "action", "outcome", "actor", "subject", "detail", "id")
         if follow:
-            following.follow(look, columns, state=("id", "outcome"), limit=limit, as_json=as_json, before=before)
+            newest = partial(look, None)
+            following.follow(newest, columns, state=("id", "outcome"), limit=limit, as_json=as_json, before=before)
         else:
-            print_page(look(limit + 1), columns, limit=limit, as_json=as_json)
+            behind = parse(AUDIT, before) if before else None
+            found = rows_of(look, AUDIT, behind=behind, count=limit + 1)
+            print_page(found, columns, limit=limit, as_json=as_json)

@@ -3,6 +3,7 @@
 from contextlib import closing
 from dataclasses import replace
 from typing import Any, Final
+from uuid import UUID
 
 import click
 
@@ -10,8 +11,10 @@ from app.cli.lazy import Listing
 from app.cli.opening import open_database
 from app.cli.options import BEFORE, LIMIT, as_table, filters_of_connections, read_pairs
 from app.cli.output import print_page
-from app.db.read import connection_listing, connection_search
+from app.cli.paging import rows_of
+from app.db.read import connection_listing, connection_search, searching
 from app.db.read.listing import ListFilters
+from app.db.read.searching import Page
 from app.domain import tags as tag_rules
 from app.domain.states import ConnectionStatus
 from app.ids import CONNECTION, parse
@@ -105,16 +108,22 @@ def connections(
     if needs_reconnect and status not in {None, ConnectionStatus.NEEDS_RECONNECT}:
         raise click.UsageError(f"--needs-reconnect and --status {status} leave nothing: give one of them")
     wanted = ListFilters(
-        limit=limit + 1,
-        before=parse(CONNECTION, before) if before else None,
+        search=searching.AT_MOST,
         status=ConnectionStatus.NEEDS_RECONNECT if needs_reconnect else status,
         tags=tag_rules.normalize(read_pairs(tagged)),
         **filters,
     )
-    with closing(open_database()) as database, database.read() as session:
+    cursor = parse(CONNECTION, before) if before else None
+    with closing(open_database()) as database:
         if q is not None:
-            wanted = replace(wanted, query=connection_search.read(session, q))
-        rows = connection_listing.connections(session, wanted)
+            with database.read() as session:
+                wanted = replace(wanted, query=connection_search.read(session, q))
+
+        def look(behind: UUID | None, count: int) -> Page:
+            with database.read() as session:
+                return connection_listing.connections(session, replace(wanted, before=behind, limit=count))
+
+        rows = rows_of(look, CONNECTION, behind=cursor, count=limit + 1)
     print_page(rows, _columns(wanted), limit=limit, as_json=as_json)
 
 

@@ -3,7 +3,9 @@
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
+from uuid import UUID
 
 import click
 
@@ -13,9 +15,11 @@ from app.cli.lazy import Listing
 from app.cli.opening import open_database
 from app.cli.options import AS_JSON, BEFORE, LIMIT, as_table, choice, connection_filters, moment_option
 from app.cli.output import print_one, print_page
+from app.cli.paging import rows_of
 from app.clock import utc_now
-from app.db.read import listing
+from app.db.read import listing, searching
 from app.db.read.listing import ListFilters
+from app.db.read.searching import Page
 from app.domain.event import EventType
 from app.domain.states import EventState, Origin
 from app.ids import EVENT, parse
@@ -62,7 +66,7 @@ def events(
         return
     cursor, asked = parse(EVENT, before) if before else None, read_search(query, now=utc_now())
     wanted = ListFilters(
-        before=cursor,
+        search=searching.AT_MOST,
         type=type_,
         query=asked.query,
         since=asked.since_also(since),
@@ -73,14 +77,16 @@ def events(
     columns = ("id", "age:received_at", "state", "type", "integration", "connection_id", "tags", "duplicates")
     with closing(open_database()) as database:
 
-        def look(rows: int) -> list[dict[str, Any]]:
+        def look(behind: UUID | None, rows: int) -> Page:
             with database.read() as session:
-                return listing.events(session, replace(wanted, limit=rows))
+                return listing.events(session, replace(wanted, before=behind, limit=rows))
 
         if follow:
-            following.follow(look, columns, state=("id", "state"), limit=limit, as_json=as_json, before=before)
+            newest = partial(look, None)
+            following.follow(newest, columns, state=("id", "state"), limit=limit, as_json=as_json, before=before)
         else:
-            print_page(look(limit + 1), columns, limit=limit, as_json=as_json)
+            rows = rows_of(look, EVENT, behind=cursor, count=limit + 1)
+            print_page(rows, columns, limit=limit, as_json=as_json)
 
 
 @events.command("show")

@@ -2,7 +2,9 @@
 
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
+from uuid import UUID
 
 import click
 
@@ -12,8 +14,10 @@ from app.cli.lazy import Listing
 from app.cli.opening import open_database
 from app.cli.options import AS_JSON, BEFORE, LIMIT, as_table, choice, moment_option
 from app.cli.output import print_one, print_page
-from app.db.read import listing
+from app.cli.paging import rows_of
+from app.db.read import listing, searching
 from app.db.read.listing import ListFilters
+from app.db.read.searching import Page
 from app.domain.states import Fault, JobState
 from app.ids import EVENT, JOB, parse
 from app.qualified_names import within
@@ -70,21 +74,25 @@ def jobs(
     owner, named = within(owner, "route", route)
     cursor = parse(JOB, before) if before else None
     event = parse(EVENT, event_id) if event_id else None
-    wanted = ListFilters(before=cursor, event_id=event, team=owner, destination=target, route=named, **filters)
+    wanted = ListFilters(
+        search=searching.AT_MOST, event_id=event, team=owner, destination=target, route=named, **filters
+    )
     columns = (
         *("id", "age:created_at", "state", "team", "destination", "name"),
         *("problem", "attempts", "fault", "route", "event_id"),
     )
     with closing(open_database()) as database:
 
-        def look(rows: int) -> list[dict[str, Any]]:
+        def look(behind: UUID | None, rows: int) -> Page:
             with database.read() as session:
-                return listing.jobs(session, replace(wanted, limit=rows))
+                return listing.jobs(session, replace(wanted, before=behind, limit=rows))
 
         if follow:
-            following.follow(look, columns, state=("id", "state"), limit=limit, as_json=as_json, before=before)
+            newest = partial(look, None)
+            following.follow(newest, columns, state=("id", "state"), limit=limit, as_json=as_json, before=before)
         else:
-            print_page(look(limit + 1), columns, limit=limit, as_json=as_json)
+            rows = rows_of(look, JOB, behind=cursor, count=limit + 1)
+            print_page(rows, columns, limit=limit, as_json=as_json)
 
 
 @jobs.command("show")

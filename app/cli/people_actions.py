@@ -3,19 +3,23 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import click
 
 from app.cli.opening import cli_actor, open_current
 from app.cli.output import print_one, print_page
+from app.cli.paging import rows_of
 from app.clock import utc_now
 from app.config.loading import load_database, load_policy
 from app.db import people as rows
 from app.db.engine import Database
 from app.db.people import PeopleFilters
+from app.db.read import searching
+from app.db.read.searching import Page
 from app.domain.people import OwnerKind
 from app.domain.people_files import ENDINGS, Format, lines_in, read
 from app.errors import InvalidInput
@@ -55,8 +59,14 @@ def opened_alone() -> Iterator[Database]:
 
 def list_them(kind: OwnerKind, *, as_json: bool, before: str | None, limit: int, **filters: Any) -> None:
     cursor = parse(rows.PREFIX[kind], before) if before else None
-    with opened_alone() as database, database.read() as session:
-        found = rows.listing(session, kind, PeopleFilters(before=cursor, limit=limit + 1, **filters))
+    wanted = PeopleFilters(search=searching.AT_MOST_COMPARED, **filters)
+    with opened_alone() as database:
+
+        def look(behind: UUID | None, count: int) -> Page:
+            with database.read() as session:
+                return rows.listing(session, kind, replace(wanted, before=behind, limit=count))
+
+        found = rows_of(look, rows.PREFIX[kind], behind=cursor, count=limit + 1)
     print_page(found, COLUMNS[kind], limit=limit, as_json=as_json)
 
 

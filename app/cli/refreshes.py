@@ -1,7 +1,9 @@
 """`waylink refreshes`: list and show renewals of tokens, and what is known of providers' tokens."""
 
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, Final
+from uuid import UUID
 
 import click
 
@@ -10,10 +12,12 @@ from app.cli.lazy import Listing
 from app.cli.opening import open_database
 from app.cli.options import AS_JSON, LIMIT, as_table, choice, connection_filters, moment_option
 from app.cli.output import print_one, print_page, print_rows
+from app.cli.paging import rows_of
 from app.clock import utc_now
 from app.config.provider_catalogue import shipped_catalogue, shown_line
-from app.db.read import refresh_listing
+from app.db.read import refresh_listing, searching
 from app.db.read.refresh_listing import RefreshFilters
+from app.db.read.searching import Page
 from app.domain.refreshing.catalogue import ProviderLine
 from app.domain.states import RefreshOutcome, RefreshState
 from app.errors import NotFound
@@ -82,15 +86,20 @@ def refreshes(
         return
     wanted = RefreshFilters(
         now=utc_now(),
-        limit=limit + 1,
-        after=parse(REFRESH, after) if after else None,
+        search=searching.AT_MOST_PLANS,
         state=RefreshState(state) if state else None,
         **filters,
     )
     if wanted.is_contradictory:
         raise click.UsageError("--state finished leaves nothing with options about plans: give one of them")
-    with closing(open_database()) as database, database.read() as session:
-        rows = refresh_listing.refreshes(session, wanted)
+    cursor = parse(REFRESH, after) if after else None
+    with closing(open_database()) as database:
+
+        def look(behind: UUID | None, count: int) -> Page:
+            with database.read() as session:
+                return refresh_listing.refreshes(session, replace(wanted, after=behind, limit=count))
+
+        rows = rows_of(look, REFRESH, behind=cursor, count=limit + 1)
     columns = PLANNED if wanted.is_open else PAST if state == RefreshState.FINISHED else ALL
     print_page(rows, columns, limit=limit, as_json=as_json)
 

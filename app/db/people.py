@@ -53,7 +53,7 @@ def shown_id(kind: OwnerKind, id_: UUID) -> str:
     return show(PREFIX[kind], id_)
 
 
-def listing(session: Session, kind: OwnerKind, filters: PeopleFilters) -> list[dict[str, Any]]:
+def listing(session: Session, kind: OwnerKind, filters: PeopleFilters) -> searching.Page:
     """Rows, newest first."""
     model = MODEL[kind]
     removed = model.removed_at.is_not(None) if filters.removed else model.removed_at.is_(None)
@@ -72,7 +72,7 @@ def listing(session: Session, kind: OwnerKind, filters: PeopleFilters) -> list[d
         return [_row(kind, *row) for row in session.execute(statement)]
 
     if not filters.unconnected:
-        return read(statement)
+        return searching.Page(read(statement))
     open_link = exists().where(_OWNER[kind] == model.id, Link.closed_at.is_(None))
     place = searching.Place(before=filters.before, limit=filters.limit, search=filters.search)
     return searching.page_of(session, statement.where(~open_link), model.id, PREFIX[kind], place=place, read=read)
