@@ -13,7 +13,7 @@ from app.cli import following
 from app.cli.following import FOLLOW
 from app.cli.lazy import Listing
 from app.cli.opening import open_database
-from app.cli.options import AS_JSON, BEFORE, LIMIT, as_table, choice, connection_filters, moment_option
+from app.cli.options import AS_JSON, BEFORE, LIMIT, as_table, choice, connection_filters, moment_option, search_option
 from app.cli.output import print_one, print_page
 from app.cli.paging import rows_of
 from app.clock import utc_now
@@ -35,9 +35,7 @@ ACTS: Final = {
 
 
 @click.group(cls=Listing, lazy=ACTS, invoke_without_command=True)
-@click.option(
-    "--query", metavar="SEARCH", help="That meet this search, such as 'type:connection.created tag.plan:pro'."
-)
+@search_option("query", "'type:connection.created tag.plan:pro'", lambda text: read_search(text, now=utc_now()))
 @click.option("--state", type=choice(EventState), help="In this state.")
 @click.option("--type", "type_", type=choice(EventType), help="Of this type.")
 @click.option("--origin", type=choice(Origin), help="From here.")

@@ -1,6 +1,7 @@
 """Options and arguments that several commands share, and the callbacks that read their values."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -8,8 +9,9 @@ import click
 
 from app.clock import utc_now
 from app.config.durations import duration
+from app.domain.search import CONNECTION_FIELDS, Search, parse
 from app.domain.states import ConnectionStatus
-from app.errors import InvalidInput
+from app.errors import InvalidFields, InvalidInput
 from app.timestamp_input import moment, moment_ahead
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -23,6 +25,24 @@ LIMIT = click.option("--limit", type=click.IntRange(1, 10_000), default=50, show
 BEFORE = click.option("--before", metavar="ID", help="Go on after this row: older ones only.")
 DESTINATION = click.argument("place", metavar="TEAM/NAME")
 ROUTE = click.argument("route", metavar="TEAM/NAME")
+
+
+def search_option(name: str, example: str, read: Callable[[str], object]) -> Callable[[Any], Any]:
+    """`--query`, a search, as the argument of this name. read: raises InvalidFields for one that cannot be read."""
+
+    def check(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+        try:
+            read(value or "")
+        except InvalidFields as wrong:
+            raise InvalidFields([replace(fault, field="--query") for fault in wrong.faults]) from None
+        return value
+
+    told = f"That meet this search, such as {example}."
+    return click.option("--query", name, metavar="SEARCH", callback=check, help=told)
+
+
+def _of_connections(text: str) -> Search:
+    return parse(text, CONNECTION_FIELDS)
 
 
 def choice(values: Iterable[Any]) -> click.Choice[str]:
@@ -61,12 +81,7 @@ def filters_of_connections(command: Command) -> Command:
     command = connection_filters(command)
     for option in reversed(
         (
-            click.option(
-                "--query",
-                "q",
-                metavar="SEARCH",
-                help="That meet this search, such as 'ada@example.com' or 'user:u_1 tag.plan:pro'.",
-            ),
+            search_option("q", "'ada@example.com' or 'user:u_1 tag.plan:pro'", _of_connections),
             click.option("--status", type=choice(ConnectionStatus), help="In this status."),
             click.option("--unlinked", is_flag=True, help="Only those without an owner."),
             click.option("--drift", is_flag=True, help="Only those whose tags no longer carry their link."),

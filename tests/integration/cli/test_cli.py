@@ -215,7 +215,7 @@ def test_filters_match_exactly(migrated: Command, filters: list[str], found: int
 
 
 def test_a_search_that_cannot_be_read_is_told_with_its_place(migrated: Command) -> None:
-    assert "character 1: there is no such field; did you mean `type`?" in one_line_error(
+    assert "--query: character 1: there is no such field; did you mean `type`?" in one_line_error(
         migrated.inside("events", "--query", "tpye:x"), 2
     )
 
