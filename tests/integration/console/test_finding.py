@@ -104,6 +104,7 @@ def test_the_job_that_is_due_for_longest_is_a_click_from_its_queue(console):
         job = a_job(at, event.id, id=id_at(at), name=f"crm.{name}", destination="slow", next_at=due)
         add(console.database, job)
     page = console.get("/console/queues", who="viewer")
+    assert "Health" in console.get(page.links["crm/slow"], who="viewer").text
     [to] = [path for path in page.links.values() if "until=" in path and "slow" in path]
     listed = console.get(to, who="viewer")
     assert ["crm.oldest" in listed.text, "crm.newer" in listed.text, "crm.newest" in listed.text] == [
