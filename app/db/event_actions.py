@@ -16,7 +16,7 @@ from app.db.models import Event, Job
 from app.db.read import event_search
 from app.db.read.searched_connections import Wanted
 from app.domain import canary
-from app.domain.search import parse
+from app.domain.search import parse_stored
 from app.domain.states import EventState, JobState
 from app.ids import first_id
 
@@ -127,7 +127,7 @@ def _matching(session: Session, statement: Select[Any], filters: EventFilters, *
 
 def _searched(session: Session, text: str) -> list[ColumnElement[bool]]:
     """The conditions of a search, by connections and owners as they are now."""
-    search = parse(text)
+    search = parse_stored(text)
     wanted = Wanted(session, search)
     return [*event_search.conditions(search, Event), *wanted.texts(Event), *wanted.rows()]
 

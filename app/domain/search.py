@@ -106,6 +106,11 @@ def parse(text: str, fields: Collection[Field] = EVENT_FIELDS) -> Search:
     """Read a search by these fields, tags and text. Raises InvalidFields, with the position and what to do."""
     if len(text) > MAX_LENGTH:
         raise wrong("too_long", 1, f"the search has {len(text)} characters, of {MAX_LENGTH} at most")
+    return parse_stored(text, fields)
+
+
+def parse_stored(text: str, fields: Collection[Field] = EVENT_FIELDS) -> Search:
+    """Read a search that was stored with its words resolved, and so may be longer. Raises InvalidFields."""
     if "\0" in text:
         raise wrong("unstorable", text.index("\0") + 1, "there is a NUL, which nothing stored has: take it out")
     terms: list[Term] = []

@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db.models import Connection, Link, Organization, User
-from app.db.read import connection_listing, connection_search
+from app.db.read import connection_listing
 from app.db.read.listing import ListFilters
 from app.domain import canary
+from app.domain.search import CONNECTION_FIELDS, parse_stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,7 @@ def _matching(session: Session, statement: Any, filters: ConnectionFilters) -> A
             .outerjoin(Organization, Organization.id == Link.organization_id)
         )
     shared = {each.name: getattr(filters, each.name) for each in fields(filters) if each.name not in _OWN}
-    query = connection_search.read(session, filters.q) if filters.q is not None else None
+    query = parse_stored(filters.q, CONNECTION_FIELDS) if filters.q is not None else None
     statement = connection_listing.matching(session, statement, ListFilters(query=query, **shared))
     statement = statement.where(Connection.environment != canary.ENVIRONMENT)
     if filters.ids is not None:

@@ -5,12 +5,16 @@ from random import Random
 
 import pytest
 
+from app.db import event_actions
+from app.db.event_actions import EventFilters
 from app.db.models import Link, Organization, User
 from app.db.read import chosen_connections, connection_listing, connection_search, searched_connections, searching
 from app.db.read.chosen_connections import ConnectionFilters
 from app.db.read.listing import ListFilters
+from app.domain.search import MAX_LENGTH, MAX_TERMS
 from app.errors import InvalidFields
 from app.ids import CONNECTION, new_id, parse, show
+from app.search_input import read_search
 from tests.drawing import seeds
 from tests.integration.status.rows import a_connection, add
 
@@ -155,6 +159,19 @@ def test_every_search_finds_what_its_terms_mean(database, clock, seed, most, mon
             counted = sum(group.count for group in chosen_connections.count(session, filters))
         assert [show(CONNECTION, each) for each in reversed(ids)] == meant, (text, resolved)
         assert counted == len(meant)
+
+
+def test_a_search_as_long_as_it_may_be_can_be_kept_with_its_words_resolved(database, clock):
+    """Fields make each word longer."""
+    text = " ".join(f"{number:02}{'x' * 46}" for number in range(MAX_TERMS))
+    assert MAX_LENGTH - 30 < len(text) <= MAX_LENGTH
+    add(database, a_connection(clock.now, "c-1"))
+    with database.read() as session:
+        kept = str(connection_search.read(session, text))
+        assert len(kept) > MAX_LENGTH
+        assert chosen_connections.count(session, ConnectionFilters(q=kept)) == []
+        of_events = str(searched_connections.resolved(session, read_search(text, now=clock.now).query))
+        assert event_actions.count(session, EventFilters(q=of_events), failed=True) == 0
 
 
 def test_a_resolved_search_means_no_further_rows_when_a_name_is_gone(database, clock):
