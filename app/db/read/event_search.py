@@ -19,6 +19,7 @@ from app.db.models import Event
 from app.db.read import searching
 from app.db.read.searched_connections import PERSON_TAGS, Conditions, Rows, Wanted, contains, event_id_of, has
 from app.db.read.searching import Page, Place
+from app.db.read.tag_conditions import tagged_by_one
 from app.domain.search import Field, Search, types_of
 from app.ids import EVENT, show
 
@@ -100,8 +101,8 @@ def as_told(dialect: str, search: Search) -> Conditions:
     for term in search.of(Field.ORGANIZATION):
         found.append(_is_owner(document, term.value)[2])
     for term in search.of(Field.NAME):
-        people = [has(dialect, Event.tags, {name: term.value}) for name in PERSON_TAGS]
-        found.append(or_(Event.connection_id == term.value, *people, *_is_owner(document, term.value)))
+        is_person = tagged_by_one(dialect, Event.tags, PERSON_TAGS, term.value)
+        found.append(or_(Event.connection_id == term.value, is_person, *_is_owner(document, term.value)))
     found += [contains(Event, term.value) for term in search.of(Field.CONTAINING)]
     for term in search.of(Field.TEXT):
         event_id = event_id_of(term.value)

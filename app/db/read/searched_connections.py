@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 
 from app.db import bulk
 from app.db.models import Connection, Event, Link, Organization, User
-from app.db.read.tag_conditions import tagged
+from app.db.read.tag_conditions import tagged, tagged_by_one
 from app.domain.search import Field, Search, Term
 from app.errors import InvalidInput
 from app.ids import EVENT, parse
@@ -75,12 +75,11 @@ def named(dialect: str, word: str) -> CompoundSelect[Any]:
     user = select(User.id).where(is_user(word))
     organization = select(Organization.id).where(Organization.external_id == word)
     owned = select(Link.connection_ref).where(Link.closed_at.is_(None))
-    people = [has(dialect, Connection.tags, {name: word}) for name in PERSON_TAGS]
     return union_all(
         select(Connection.id).where(Connection.connection_id == word),
         owned.where(Link.user_id.in_(user)),
         owned.where(Link.organization_id.in_(organization)),
-        select(Connection.id).where(or_(*people)),
+        select(Connection.id).where(tagged_by_one(dialect, Connection.tags, PERSON_TAGS, word)),
     )
 
 
@@ -214,7 +213,7 @@ class Wanted:
         is_id = Event.connection_id == word
         if field is Field.CONNECTION:
             return is_id
-        return or_(is_id, *(has(self._dialect, Event.tags, {name: word}) for name in PERSON_TAGS))
+        return or_(is_id, tagged_by_one(self._dialect, Event.tags, PERSON_TAGS, word))
 
     def _owned(self, user: Any, organization: Any) -> Conditions:
         pairs = (user, self._users), (organization, self._organizations)
