@@ -85,11 +85,12 @@ def points(
     within = [_figures.c.step == step, at >= step.start(since), at < until, _figures.c.name == name]
     if of is not None:
         within.append(labels.startswith(msgspec.json.encode(of).decode().removesuffix("]"), autoescape=True))
-    if session.scalar(select(at).where(*within).order_by(at).offset(POINTS).limit(1)) is not None:
+    wanted = select(at, labels, _figures.c.value).where(*within).order_by(at, labels).limit(POINTS + 1)
+    found = session.execute(wanted).all()
+    if len(found) > POINTS:
         raise InvalidInput(f"these are more than {POINTS} points: ask for less time, or a longer step")
-    found = select(at, labels, _figures.c.value).where(*within).order_by(at, labels)
     read = cache(_labels)  # there are few, each in many rows
-    return [Point(row[0], read(row[1]), row[2]) for row in session.execute(found).all()]
+    return [Point(row[0], read(row[1]), row[2]) for row in found]
 
 
 def _labels(text: str) -> tuple[str, ...]:
